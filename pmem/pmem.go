@@ -9,7 +9,14 @@
 // Three implementations: [Map] maps a file; [Heap] is a twin on ordinary memory, for tests under the race detector,
 // which does not see mapped memory; [Simulate] is the crash model, from which tests take the memory that a loss of
 // power could have left.
+//
+// A mapped file that somebody shortens is a trap: touching a page that is gone raises SIGBUS, which ends the process.
+// Under [Guard] or [Catch] it is an error that names the file.
+//
+// The package is for linux and little-endian machines. Domains that need a flush are for amd64.
 package pmem
+
+import "fmt"
 
 // Domain says what a byte survives, and from which moment on.
 type Domain uint8
@@ -28,11 +35,24 @@ const (
 	EADR
 )
 
+var domainNames = [...]string{"None", "FileShared", "FileSynced", "ADR", "EADR"}
+
+// String is the name of the constant.
+func (d Domain) String() string {
+	if int(d) < len(domainNames) {
+		return domainNames[d]
+	}
+	return fmt.Sprintf("Domain(%d)", uint8(d))
+}
+
 // Memory is a range of bytes that other threads, other processes and network cards may read and write too. It never
 // moves and starts at a multiple of 64 bytes. Offsets are from its start; an offset outside it is a programming error
 // and panics, as an index of a slice does.
 //
-// Any goroutine may call any method. Plain access through Bytes to a word that somebody else writes is a data race;
+// Any goroutine may call any method; no method that works on the memory (all but Sync) allocates or blocks. Persist and
+// Fence belong together: what one goroutine persisted is waited for by the Fence of the same goroutine. (Should Go move
+// it to another thread in between, the locked instructions of that switch wait for the flushes just as a Fence does.)
+// Plain access through Bytes to a word that somebody else writes is a data race;
 // such words go through Load64 and Store64.
 type Memory interface {
 	// Bytes is the whole memory. The slice stays valid until the memory is closed.
@@ -41,14 +61,15 @@ type Memory interface {
 	Domain() Domain
 	// Persist starts the write-back of the lines of [off, off+n). It does not wait: Fence does.
 	Persist(off, n uint64)
-	// CopyNT copies src to off with stores that pass the cache by, where that helps; durable after Fence.
+	// CopyNT copies src to off with stores that pass the cache by, where that helps; durable after Fence. Nothing is
+	// atomic or ordered inside one copy. The source must not overlap the destination.
 	CopyNT(off uint64, src []byte)
 	// Fence waits until everything that this thread persisted before is inside the domain.
 	Fence()
-	// Load64 is an atomic load with acquire order of the little-endian word at off, a multiple of 8.
+	// Load64 is an atomic load with acquire order of the little-endian word at off, a multiple of 8 (else it panics).
 	Load64(off uint64) uint64
 	// Store64 is an atomic store with release order of the word at off, a multiple of 8.
 	Store64(off, v uint64)
-	// Sync blocks until [off, off+n) is on stable storage (msync). Never call it on a shard's loop.
+	// Sync blocks, for milliseconds, until [off, off+n) is on stable storage (msync). Never call it on a shard's loop.
 	Sync(off, n uint64) error
 }

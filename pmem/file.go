@@ -1,0 +1,235 @@
+package pmem
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options say how a file is mapped. The zero value is right for a plain file.
+type Options struct {
+	// Domain declares the persistence domain of the file; it picks what Persist, CopyNT and Fence execute. None, the
+	// zero value, is what the file itself gives: FileShared. ADR and EADR are taken at their word: declared for a file
+	// whose pages are not persistent memory, they cost what flushes cost and survive what FileShared survives.
+	Domain Domain
+}
+
+// File is a mapped file. Processes that map the same file share its bytes.
+type File struct {
+	region
+	flusher flusher
+	fenced  bool // Fence has something to wait for
+	name    string
+	file    *os.File
+}
+
+var _ Memory = (*File)(nil)
+
+// Map maps the file at path, size bytes long, for reading and writing, and allocates all of it, so that no store finds
+// the disk full. A file that does not exist is created, zero, with mode 0600, and appears whole or not at all, also if
+// the process dies meanwhile. (Until then it is called path.new.) Size 0 takes an existing file as it is.
+//
+// Errors: the disk has not enough room (wraps ENOSPC; says how much is needed and free); an existing file has another
+// size (it is left untouched); size is 0 and there is no file (wraps fs.ErrNotExist); the domain needs instructions
+// that this machine lacks.
+//
+// Map takes no lock: that only one process owns the file is the caller's business.
+func Map(path string, size uint64, options Options) (*File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && size > 0:
+		if f, err = create(path, size); err != nil {
+			return nil, fmt.Errorf("pmem: create %s: %w", path, err)
+		}
+	case err != nil:
+		return nil, fmt.Errorf("pmem: map: %w", err)
+	default:
+		found, err := sizeOf(f)
+		if err == nil && size != 0 && found != size {
+			err = fmt.Errorf("it is %d bytes long, expected were %d: "+
+				"give its own size, or the path of the right file; it was not changed", found, size)
+		}
+		if err == nil {
+			err = allocate(f, found)
+		}
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("pmem: map %s: %w", path, err)
+		}
+	}
+	return mapFile(path, f, options)
+}
+
+// Open maps the existing file at path as it is, for reading and writing: the file of another process, which allocated
+// it. Nothing is created or allocated. The domain is the file's own, as with zero [Options].
+func Open(path string) (*File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, fmt.Errorf("pmem: open: %w", err)
+	}
+	return mapFile(path, f, Options{})
+}
+
+// mapFile maps all of f, which it closes on an error.
+func mapFile(path string, f *os.File, options Options) (_ *File, err error) {
+	defer func() {
+		if err != nil {
+			f.Close()
+			err = fmt.Errorf("pmem: map %s: %w", path, err)
+		}
+	}()
+	m := &File{name: path, file: f}
+	if m.domain = options.Domain; m.domain == None {
+		m.domain = FileShared
+	}
+	if m.domain > EADR {
+		return nil, fmt.Errorf("unknown domain %v", m.domain)
+	}
+	if m.flusher, err = flusherFor(m.domain); err != nil {
+		return nil, err
+	}
+	m.fenced = m.domain == ADR || m.domain == EADR
+	size, err := sizeOf(f)
+	if err != nil {
+		return nil, err
+	}
+	if size == 0 {
+		return nil, errors.New("it is empty: restore it from another copy, or remove it to start anew")
+	}
+	mem, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("%d bytes: %w", size, err)
+	}
+	m.mem = mem[:size:size]
+	mappings.add(m)
+	return m, nil
+}
+
+// sizeOf is the length of f if it can be mapped.
+func sizeOf(f *os.File) (uint64, error) {
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return 0, err
+	case !st.Mode().IsRegular():
+		return 0, fmt.Errorf("it is not a regular file (%v)", st.Mode().Type())
+	case st.Size() > math.MaxInt:
+		return 0, fmt.Errorf("%d bytes do not fit in the address space", st.Size())
+	}
+	return uint64(st.Size()), nil
+}
+
+// Name is the path that the file was mapped by.
+func (f *File) Name() string { return f.name }
+
+// File is the open file below the mapping. It belongs to f: do not close it.
+func (f *File) File() *os.File { return f.file }
+
+// Persist implements [Memory]. In FileShared and FileSynced it only checks the range.
+func (f *File) Persist(off, n uint64) {
+	b := f.mem[off : off+n]
+	if f.flusher != noFlush {
+		flush(f.flusher, b)
+	}
+}
+
+// CopyNT implements [Memory]. In all domains but ADR it is a plain copy.
+func (f *File) CopyNT(off uint64, src []byte) {
+	dst := f.mem[off : off+uint64(len(src))]
+	if f.flusher == noFlush {
+		copy(dst, src)
+		return
+	}
+	copyFlushed(f.flusher, dst, src)
+}
+
+// Fence implements [Memory]. In FileShared and FileSynced it does nothing: a store that was executed survives the
+// process, and in program order at that.
+func (f *File) Fence() {
+	if f.fenced {
+		sfence()
+	}
+}
+
+// Sync implements [Memory]. It writes whole pages. The error names the file.
+func (f *File) Sync(off, n uint64) error {
+	pages := f.pages(off, n)
+	if len(pages) == 0 {
+		return nil
+	}
+	if err := unix.Msync(pages, unix.MS_SYNC); err != nil {
+		return fmt.Errorf("pmem: sync %s [%d, %d): %w: what was not synced before may be lost with the power", f.name, off, off+n, err)
+	}
+	return nil
+}
+
+// Prefault makes the pages of [off, off+n) present and writable ahead of use: the first touch of a page costs about
+// half a microsecond, and more where a block has to be found. Their bytes stay as they are, also while others write
+// them. It blocks for as long as that takes; any goroutine may call it. A page that cannot be had (the file was
+// shortened) is an error that wraps a [*Fault].
+func (f *File) Prefault(off, n uint64) error {
+	pages := f.pages(off, n)
+	if len(pages) == 0 {
+		return nil
+	}
+	var err error
+	for {
+		if err = unix.Madvise(pages, unix.MADV_POPULATE_WRITE); err != unix.EINTR {
+			break
+		}
+	}
+	switch err {
+	case nil:
+		return nil
+	case unix.EINVAL: // a kernel before 5.14
+		err = Guard(func() { touch(pages) })
+	case unix.EFAULT:
+		fault := f.fault(off)
+		if fault.Found >= 0 {
+			fault.Off = max(off, uint64(fault.Found)) // the first byte that is missing
+		}
+		err = fault
+	}
+	if err != nil {
+		err = fmt.Errorf("pmem: prefault %s [%d, %d): %w", f.name, off, off+n, err)
+	}
+	return err
+}
+
+// touch writes to each page of b what it holds, with an atomic addition of nothing, which loses no store of another
+// thread.
+func touch(pages []byte) {
+	for off := 0; off < len(pages); off += pageSize {
+		atomic.AddUint32((*uint32)(unsafe.Pointer(&pages[off])), 0)
+	}
+}
+
+var pageSize = os.Getpagesize()
+
+// pages is [off, off+n), grown to whole pages: the last one of the file is cut where the file ends.
+func (f *File) pages(off, n uint64) []byte {
+	_ = f.mem[off : off+n]
+	if n == 0 {
+		return nil
+	}
+	return f.mem[off&^uint64(pageSize-1) : off+n]
+}
+
+// Close unmaps and closes the file. The caller sees to it that nobody uses the memory any more: Bytes of before is
+// gone, and touching it ends the process. It does not sync. A second Close is an error (wraps fs.ErrClosed).
+func (f *File) Close() error {
+	if !mappings.remove(f) {
+		return fmt.Errorf("pmem: close %s: %w", f.name, os.ErrClosed)
+	}
+	err := unix.Munmap(f.mem)
+	f.mem = nil
+	if err = errors.Join(err, f.file.Close()); err != nil {
+		return fmt.Errorf("pmem: close %s: %w", f.name, err)
+	}
+	return nil
+}
