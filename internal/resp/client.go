@@ -194,7 +194,7 @@ func parseElems(buf []byte, pos int, kind Kind, n, depth int) (r Reply, next int
 		n *= 2
 	}
 	r.Kind = kind
-	r.Elems = make([]Reply, 0, min(n, (len(buf)-pos)/3)) // no reply is shorter than 3 bytes
+	r.Elems = make([]Reply, 0, min(n, 64)) // an announced number alone takes no memory
 	for range n {
 		var e Reply
 		if e, pos, err = parseReply(buf, pos, depth+1); pos == 0 {
