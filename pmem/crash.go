@@ -11,40 +11,44 @@ import (
 func (s *Simulated) Crash(rng *rand.Rand) *Simulated {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.crash(rng, func(at uint64, possible []line) (left line) {
-		// Words drawn one by one would hardly ever leave a line alone, or take it whole.
-		switch rng.Uint64N(4) {
-		case 0:
+	// The odds are drawn for each crash anew: with fixed ones, a few lines among many would never be lost alone.
+	untouched, whole := rng.Float64(), rng.Float64()
+	c := s.crash(func(possible []line) (left line) {
+		switch {
+		case rng.Float64() < untouched:
 			return possible[0]
-		case 1:
-			return possible[rng.IntN(len(possible))]
+		case rng.Float64() < whole:
+			return possible[1+rng.IntN(len(possible)-1)]
 		}
 		for w := range left {
 			left[w] = possible[rng.IntN(len(possible))][w]
 		}
 		return left
 	})
+	c.rng.Seed(rng.Uint64(), 0)
+	return c
 }
 
 // CrashDurable is the loss of power after which nothing is left but what was certain to be: no eviction happened and
 // no snapshot arrived before its Fence.
-func (s *Simulated) CrashDurable(rng *rand.Rand) *Simulated {
+func (s *Simulated) CrashDurable() *Simulated {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.crash(rng, func(_ uint64, possible []line) line { return possible[0] })
+	return s.crash(func(possible []line) line { return possible[0] })
 }
 
 // CrashAll is the loss of power before which everything became durable by chance.
-func (s *Simulated) CrashAll(rng *rand.Rand) *Simulated {
+func (s *Simulated) CrashAll() *Simulated {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.crash(rng, func(_ uint64, possible []line) line { return possible[len(possible)-1] })
+	return s.crash(func(possible []line) line { return possible[len(possible)-1] })
 }
 
-// crash is a memory that choose has filled. Of the possible lines the first is the image's and the last the view's.
-func (s *Simulated) crash(rng *rand.Rand, choose func(at uint64, possible []line) line) *Simulated {
+// crash is a memory in which choose has decided about every line that is not certain. Of the possible ones the first is
+// the image's and the last the view's.
+func (s *Simulated) crash(choose func(possible []line) line) *Simulated {
 	c := newSimulated(uint64(len(s.mem)), s.domain)
-	c.rng.Seed(rng.Uint64(), 0)
+	c.rng = s.rng
 	if s.domain == None {
 		return c
 	}
@@ -62,7 +66,7 @@ func (s *Simulated) crash(rng *rand.Rand, choose func(at uint64, possible []line
 		possible = append(possible, s.look(at))
 		left := possible[0]
 		if len(possible) > 2 || left != possible[1] {
-			left = choose(at, possible)
+			left = choose(possible)
 		}
 		c.view[at], c.image[at] = left, left
 	}
@@ -74,11 +78,7 @@ func (s *Simulated) crash(rng *rand.Rand, choose func(at uint64, possible []line
 // without a Fence are forgotten. In the domain None it is zeros.
 func (s *Simulated) ProcessCrash() *Simulated {
 	if s.domain == None {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		c := newSimulated(uint64(len(s.mem)), s.domain)
-		c.rng = s.rng
-		return c
+		return s.CrashDurable()
 	}
 	c := s.Clone()
 	c.inFlight = nil

@@ -40,6 +40,10 @@ var _ Memory = (*File)(nil)
 //
 // Map takes no lock: that only one process owns the file is the caller's business.
 func Map(path string, size uint64, options Options) (*File, error) {
+	m, err := unmapped(path, options) // first: what cannot be mapped is not created either
+	if err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist) && size > 0:
@@ -62,52 +66,61 @@ func Map(path string, size uint64, options Options) (*File, error) {
 			return nil, fmt.Errorf("pmem: map %s: %w", path, err)
 		}
 	}
-	return mapFile(path, f, options)
+	return m.mapAll(f)
 }
 
 // Open maps the existing file at path as it is, for reading and writing: the file of another process, which allocated
 // it. Nothing is created or allocated. The domain is the file's own, as with zero [Options].
 func Open(path string) (*File, error) {
+	m, err := unmapped(path, Options{})
+	if err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
 		return nil, fmt.Errorf("pmem: open: %w", err)
 	}
-	return mapFile(path, f, Options{})
+	return m.mapAll(f)
 }
 
-// mapFile maps all of f, which it closes on an error.
-func mapFile(path string, f *os.File, options Options) (_ *File, err error) {
+// unmapped is the file at path before it is opened: what Persist, CopyNT and Fence do is decided here.
+func unmapped(path string, options Options) (*File, error) {
+	d := options.Domain
+	if d == None {
+		d = FileShared
+	}
+	if d > EADR {
+		return nil, fmt.Errorf("pmem: map %s: unknown domain %v", path, d)
+	}
+	by, err := flusherFor(d)
+	if err != nil {
+		return nil, fmt.Errorf("pmem: map %s: %w", path, err)
+	}
+	return &File{region: region{domain: d}, flusher: by, fenced: d == ADR || d == EADR, name: path}, nil
+}
+
+// mapAll maps all of file, which it takes over: on an error too, when it closes it.
+func (f *File) mapAll(file *os.File) (_ *File, err error) {
 	defer func() {
 		if err != nil {
-			f.Close()
-			err = fmt.Errorf("pmem: map %s: %w", path, err)
+			file.Close()
+			err = fmt.Errorf("pmem: map %s: %w", f.name, err)
 		}
 	}()
-	m := &File{name: path, file: f}
-	if m.domain = options.Domain; m.domain == None {
-		m.domain = FileShared
-	}
-	if m.domain > EADR {
-		return nil, fmt.Errorf("unknown domain %v", m.domain)
-	}
-	if m.flusher, err = flusherFor(m.domain); err != nil {
-		return nil, err
-	}
-	m.fenced = m.domain == ADR || m.domain == EADR
-	size, err := sizeOf(f)
+	size, err := sizeOf(file)
 	if err != nil {
 		return nil, err
 	}
 	if size == 0 {
 		return nil, errors.New("it is empty: restore it from another copy, or remove it to start anew")
 	}
-	mem, err := unix.Mmap(int(f.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	mem, err := unix.Mmap(int(file.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
 		return nil, fmt.Errorf("%d bytes: %w", size, err)
 	}
-	m.mem = mem[:size:size]
-	mappings.add(m)
-	return m, nil
+	f.mem, f.file = mem[:size:size], file
+	mappings.add(f)
+	return f, nil
 }
 
 // sizeOf is the length of f if it can be mapped.
@@ -141,11 +154,11 @@ func (f *File) Persist(off, n uint64) {
 // CopyNT implements [Memory]. In all domains but ADR it is a plain copy.
 func (f *File) CopyNT(off uint64, src []byte) {
 	dst := f.mem[off : off+uint64(len(src))]
-	if f.flusher == noFlush {
-		copy(dst, src)
+	if f.flusher != noFlush {
+		copyFlushed(f.flusher, dst, src)
 		return
 	}
-	copyFlushed(f.flusher, dst, src)
+	copy(dst, src)
 }
 
 // Fence implements [Memory]. In FileShared and FileSynced it does nothing: a store that was executed survives the
