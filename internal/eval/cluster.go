@@ -1,0 +1,109 @@
+//go:build linux
+
+package eval
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// whaleTrio is a fresh cluster of three nodes, with its data in a folder of its own.
+type whaleTrio struct {
+	proc    *process
+	dir     string
+	ids     []Identity
+	primary string
+	backup  string
+}
+
+// startWhale starts one by the command argv ("whale dev") and waits until it serves.
+func startWhale(ctx context.Context, argv []string, parent string, arena uint64) (*whaleTrio, error) {
+	base, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	w := &whaleTrio{dir: filepath.Join(parent, fmt.Sprintf("whale-%d", base))}
+	if err := os.Mkdir(w.dir, 0o700); err != nil {
+		return nil, err
+	}
+	args := append(append([]string{}, argv...), "--nodes", "3", "--port", strconv.Itoa(base), "--dir", w.dir, "--arena", strconv.FormatUint(arena, 10))
+	if w.proc, err = startProcess(parent, filepath.Base(w.dir), args...); err != nil {
+		return nil, err
+	}
+	err = await(ctx, 60*time.Second, func() error {
+		if err := w.proc.ended(); err != nil {
+			return err
+		}
+		return w.identify(base)
+	})
+	if err != nil {
+		w.stop()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (w *whaleTrio) identify(base int) error {
+	w.ids, w.primary, w.backup = nil, "", ""
+	for port := base; port < base+3; port++ {
+		id, err := Identify(fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			return err
+		}
+		w.ids = append(w.ids, id)
+		if id.Primary() {
+			w.primary = id.Addr
+		} else {
+			w.backup = id.Addr
+		}
+	}
+	if w.primary == "" || w.backup == "" {
+		return errors.New("the cluster has no primary yet")
+	}
+	return settle(w.primary, 1)
+}
+
+func (w *whaleTrio) stop() {
+	w.proc.stop()
+	os.RemoveAll(w.dir)
+}
+
+// RecordBytes is how much of a Whale arena one SET of a key of KeySize bytes takes: a header, key and value, rounded up.
+func RecordBytes(value int) uint64 { return uint64(64+KeySize+value+7) &^ 7 }
+
+// usable is how much of an arena records can take: what DEL is kept back for is left out, and what is lost at the ends
+// of segments because the next record does not fit.
+func usable(arena uint64, value int) uint64 {
+	const segment = 8 << 20
+	reserve := max(arena*3/100, segment) + segment
+	segments := arena / segment
+	lost := segments * (64 + RecordBytes(value))
+	if arena <= reserve+lost {
+		return 0
+	}
+	return arena - reserve - lost
+}
+
+// budget is how many SETs each of a number of cells may make on a fresh cluster whose key space is filled first, so that
+// the arena holds them all.
+func budget(arena uint64, value, keys, cells int) (uint64, error) {
+	const least = 10_000 // fewer say little
+	record := RecordBytes(value)
+	// The rounding to whole batches, and the SET with which each run settles, are in the slack.
+	const slack = 2000
+	need := uint64(keys)*record + uint64(cells)*(least+slack)*record
+	room := usable(arena, value)
+	if room < need {
+		return 0, fmt.Errorf("an arena of %s holds %s of records; %d keys of %s and %d SETs in each of %d cells need %s: raise --arena or lower --keys",
+			bytesText(arena), bytesText(room), keys, bytesText(uint64(value)), least, cells, bytesText(need))
+	}
+	if cells == 0 {
+		return 0, nil
+	}
+	return (room-uint64(keys)*record)/uint64(cells)/record - slack, nil
+}
