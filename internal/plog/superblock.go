@@ -1,6 +1,8 @@
 package plog
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -122,6 +124,10 @@ func decodeSuperblock(b []byte) (Superblock, error) {
 	if err := s.check(); err != nil {
 		return Superblock{}, err
 	}
+	again := make([]byte, copySize)
+	if s.encode(again); !bytes.Equal(again, b) {
+		return Superblock{}, errors.New("fields that this version does not know")
+	}
 	return s, nil
 }
 
@@ -132,13 +138,17 @@ func (s *Superblock) check() error {
 	}
 	var last EpochEntry
 	for i, e := range s.Table {
-		if e.Epoch <= last.Epoch || e.FirstSeq <= last.FirstSeq || e.FirstOff > s.ArenaSize() || e.FirstOff&7 != 0 {
-			return fmt.Errorf("epoch entry %d is %+v behind %+v: expected a higher epoch and seq, and an offset inside the arena", i, e, last)
+		if e.Epoch <= last.Epoch || e.FirstSeq <= last.FirstSeq || (i > 0 && e.FirstOff <= last.FirstOff) ||
+			e.FirstOff > s.ArenaSize() || e.FirstOff&7 != 0 {
+			return fmt.Errorf("epoch entry %d is %+v behind %+v: expected a higher epoch, seq and offset, inside the arena", i, e, last)
 		}
 		last = e
 	}
 	if s.Epoch < last.Epoch {
 		return fmt.Errorf("epoch %d, but its table goes to %d", s.Epoch, last.Epoch)
+	}
+	if s.Merged && len(s.Table) == 0 {
+		return errors.New("a merged epoch entry in an empty table")
 	}
 	return nil
 }
