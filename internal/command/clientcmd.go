@@ -122,16 +122,16 @@ func clientList(c *Ctx) {
 			return
 		}
 	case len(c.Args) > 3 && c.is(2, "id"):
-		ids := make(map[uint64]bool)
+		ids := make(map[int64]bool)
 		for _, arg := range c.Args[3:] {
 			id, ok := resp.ParseInt(arg)
-			if !ok || id < 1 {
+			if !ok {
 				c.W.Error("ERR Invalid client ID")
 				return
 			}
-			ids[uint64(id)] = true
+			ids[id] = true
 		}
-		wanted = func(cl *Client) bool { return ids[cl.ID] }
+		wanted = func(cl *Client) bool { return ids[int64(cl.ID)] }
 	default:
 		c.W.Error(errSyntax)
 		return

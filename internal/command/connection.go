@@ -1,6 +1,10 @@
 package command
 
-import "whale/internal/resp"
+import (
+	"math"
+
+	"whale/internal/resp"
+)
 
 var connectionCommands = []*Command{
 	{Name: "ping", Arity: -1, Place: Here, Run: ping,
@@ -35,7 +39,8 @@ func ping(c *Ctx) {
 	}
 }
 
-// hello changes nothing until all of its options are found to be right.
+// hello takes its options one after the other, so that a name stays when a later option is wrong, as in Redis; only the
+// protocol changes last.
 func hello(c *Ctx) {
 	proto := int64(0)
 	if len(c.Args) > 1 {
@@ -49,31 +54,26 @@ func hello(c *Ctx) {
 			return
 		}
 	}
-	var user, name []byte
 	for i := 2; i < len(c.Args); i++ {
 		more := len(c.Args) - 1 - i
 		switch {
 		case c.is(i, "auth") && more >= 2:
-			user = c.Args[i+1]
+			if string(c.Args[i+1]) != defaultUser {
+				c.W.Error(errWrongPass)
+				return
+			}
 			i += 2
 		case c.is(i, "setname") && more >= 1:
-			name = c.Args[i+1]
-			if !validName(name) {
+			if !validName(c.Args[i+1]) {
 				c.W.Error(errClientName)
 				return
 			}
+			c.Client.setName(c.Args[i+1])
 			i++
 		default:
 			c.W.Error("ERR Syntax error in HELLO option '" + cString(c.Args[i], len(c.Args[i])) + "'")
 			return
 		}
-	}
-	if user != nil && string(user) != defaultUser {
-		c.W.Error(errWrongPass)
-		return
-	}
-	if name != nil {
-		c.Client.setName(name)
 	}
 	if proto != 0 {
 		c.Client.setProto(int(proto))
@@ -129,6 +129,8 @@ func selectDB(c *Ctx) {
 	db, ok := c.integer(1)
 	switch {
 	case !ok:
+	case db < math.MinInt32 || db > math.MaxInt32:
+		c.W.Error("ERR value is out of range, value must between -2147483648 and 2147483647")
 	case db != 0:
 		c.W.Error("ERR DB index is out of range")
 	default:

@@ -69,7 +69,7 @@ func commandInfo(c *Ctx) {
 		if cmd := find(name); cmd != nil {
 			writeInfo(c.W, cmd)
 		} else {
-			c.W.NullArray()
+			c.W.Null()
 		}
 	}
 }
@@ -84,12 +84,12 @@ func writeInfo(w *resp.Writer, cmd *Command) {
 	w.Int(int64(cmd.LastKey))
 	w.Int(int64(cmd.Step))
 	writeStatusSet(w, cmd.Categories)
-	w.Array(len(cmd.Tips))
+	w.Set(len(cmd.Tips))
 	for _, tip := range cmd.Tips {
 		w.BulkString(tip)
 	}
 	writeKeySpecs(w, cmd)
-	w.Array(len(cmd.Sub))
+	w.Set(len(cmd.Sub))
 	for _, s := range cmd.Sub {
 		writeInfo(w, s)
 	}
@@ -105,10 +105,10 @@ func writeStatusSet(w *resp.Writer, words []string) {
 // writeKeySpecs says where the keys are: all commands here have at most one run of keys at a fixed position.
 func writeKeySpecs(w *resp.Writer, cmd *Command) {
 	if cmd.FirstKey == 0 {
-		w.Array(0)
+		w.Set(0)
 		return
 	}
-	w.Array(1)
+	w.Set(1)
 	if cmd.KeyNotes != "" {
 		w.Map(4)
 		w.BulkString("notes")
@@ -213,7 +213,7 @@ func commandList(c *Ctx) {
 			}
 		}
 	}
-	c.W.Set(len(names))
+	c.W.Array(len(names))
 	for _, name := range names {
 		c.W.BulkString(name)
 	}

@@ -154,6 +154,10 @@ func (p *Parser) multibulk(buf []byte) (done bool, err error) {
 	left, bulk := p.left, p.bulk
 	for ; left > 0; left-- {
 		if bulk < 0 {
+			if pos < len(buf) && buf[pos] != '$' {
+				p.pos, p.left, p.bulk = pos, left, -1
+				return false, p.noBulk(buf)
+			}
 			size, next, ok := length(buf, pos+1)
 			if next == 0 {
 				p.pos, p.left, p.bulk = pos, left, -1
@@ -161,9 +165,6 @@ func (p *Parser) multibulk(buf []byte) (done bool, err error) {
 			}
 			if next-pos > p.MaxInline+2 {
 				return false, errBulkHeader
-			}
-			if buf[pos] != '$' {
-				return false, &ProtocolError{"expected '$', got '" + string(buf[pos:pos+1]) + "'"}
 			}
 			if !ok || size < 0 || size > p.MaxBulk {
 				return false, errBulkLength
@@ -186,11 +187,20 @@ func (p *Parser) multibulk(buf []byte) (done bool, err error) {
 	return true, nil
 }
 
+// noBulk is the error for something else where an argument should begin. Redis reads that line to its end first, and so
+// complains about one that has none in another way.
+func (p *Parser) noBulk(buf []byte) error {
+	if i := bytes.IndexByte(buf[p.pos:], '\r'); i < 0 || i > p.MaxInline || p.pos+i+1 == len(buf) {
+		return p.header(buf, p.pos, errBulkHeader)
+	}
+	return &ProtocolError{"expected '$', got '" + string(buf[p.pos:p.pos+1]) + "'"}
+}
+
 // header says what to do about a line that is not whole: wait, or give up on one that is too long. The answer depends on
 // the bytes alone, not on the pieces in which they came.
 func (p *Parser) header(buf []byte, start int, tooLong *ProtocolError) error {
 	p.seen = len(buf)
-	rest := buf[min(start, len(buf)):]
+	rest := buf[start:]
 	if i := bytes.IndexByte(rest, '\r'); i > p.MaxInline || i < 0 && len(rest) > p.MaxInline {
 		return tooLong
 	}

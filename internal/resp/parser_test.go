@@ -93,7 +93,7 @@ func TestParser(t *testing.T) {
 		{name: "count: no end", stream: "*" + long, err: errMultibulkHeader, limits: small},
 		{name: "count: late end", stream: "*" + long + "\r\n", err: errMultibulkHeader, limits: small},
 		{name: "size: no dollar", stream: "*1\r\n:3\r\n", err: &ProtocolError{"expected '$', got ':'"}},
-		{name: "size: empty line", stream: "*1\r\n\r\n\r\n", err: &ProtocolError{"expected '$', got '\r'"}},
+		{name: "size: empty line", stream: "*1\r\n\r\n", err: &ProtocolError{"expected '$', got '\r'"}},
 		{name: "size: negative", stream: "*1\r\n$-1\r\n", err: errBulkLength},
 		{name: "size: no number", stream: "*1\r\n$x\r\n", err: errBulkLength},
 		{name: "size: too large", stream: "*1\r\n$21\r\n", err: errBulkLength, limits: small},

@@ -1,0 +1,251 @@
+package command
+
+import (
+	"bytes"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"whale/internal/resp"
+)
+
+// redis is a connection to a real redis-server that lives as long as the test.
+type redis struct {
+	t       testing.TB
+	socket  string
+	conn    net.Conn
+	replies *resp.ReplyReader
+}
+
+func startRedis(t testing.TB) *redis {
+	t.Helper()
+	binary, err := exec.LookPath("redis-server")
+	if err != nil {
+		t.Skip("no redis-server on the PATH to compare with: install Redis " + RedisVersion)
+	}
+	if out, err := exec.Command(binary, "--version").Output(); err != nil || !strings.Contains(string(out), "v="+RedisVersion+" ") {
+		t.Skipf("redis-server is not version %s, whose behaviour is followed: %s", RedisVersion, out)
+	}
+	dir := t.TempDir()
+	r := &redis{t: t, socket: filepath.Join(dir, "s")}
+	server := exec.Command(binary, "--port", "0", "--unixsocket", r.socket, "--save", "", "--dir", dir, "--databases", "1")
+	var log bytes.Buffer
+	server.Stdout, server.Stderr = &log, &log
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	go func() { server.Wait(); close(exited) }()
+	t.Cleanup(func() { server.Process.Kill(); <-exited })
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		if conn, err := net.Dial("unix", r.socket); err == nil {
+			conn.Close()
+			break
+		}
+		select {
+		case <-exited:
+			t.Fatalf("redis-server ended: %s", &log)
+		case <-time.After(5 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("redis-server does not listen")
+		}
+	}
+	r.connect()
+	return r
+}
+
+func (r *redis) connect() {
+	if r.conn != nil {
+		r.conn.Close()
+	}
+	var err error
+	if r.conn, err = net.Dial("unix", r.socket); err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { r.conn.Close() })
+	r.conn.SetDeadline(time.Now().Add(time.Minute))
+	r.replies = resp.NewReplyReader(r.conn)
+}
+
+// send returns the bytes of n replies to what was sent.
+func (r *redis) send(stream []byte, n int) string {
+	if _, err := r.conn.Write(stream); err != nil {
+		r.t.Fatal(err)
+	}
+	var got strings.Builder
+	for range n {
+		raw, err := r.replies.NextRaw()
+		if err != nil {
+			r.t.Fatalf("after %q, reply %q: %v", stream, got.String(), err)
+		}
+		got.Write(raw)
+	}
+	return got.String()
+}
+
+func countReplies(t testing.TB, stream string) (n int) {
+	for len(stream) > 0 {
+		size, err := resp.SkipReply([]byte(stream))
+		if err != nil || size == 0 {
+			t.Fatalf("%q: %d, %v", stream, size, err)
+		}
+		stream = stream[size:]
+		n++
+	}
+	return n
+}
+
+// same sends the bytes to both and compares the replies.
+func same(t *testing.T, ours *node, real *redis, stream []byte) {
+	t.Helper()
+	got := ours.send(stream)
+	if want := real.send(stream, countReplies(t, got)); got != want {
+		t.Errorf("%q:\nours  %q\nRedis %q", stream, got, want)
+	}
+}
+
+// TestSameAsRedis: each line is a session of its own kind of corner cases; both protocols.
+func TestSameAsRedis(t *testing.T) {
+	real := startRedis(t)
+	for _, proto := range []string{"2", "3"} {
+		for _, session := range []string{
+			// SET and its options
+			"SET k v;GET k;SET k w NX;SET k w XX;SET n v XX;SET n v NX;GET n;SET n w NX GET;GET n;SET n w XX GET;GET n;SET m v NX GET;GET m;SET q v XX GET;GET q",
+			"SET k v nx xx;SET k v xx nx;SET k v foo;SET k v GET GET;SET k v NX NX;SET k v EX;SET k v PX;SET k v EXAT;SET k v EX 10 PX 10;SET k v KEEPTTL EX 10;SET k v EX 10 KEEPTTL;SET k v PERSIST;SET k v NX GET x;SET k",
+			// keys and values of any bytes
+			`SET "" "";GET "";STRLEN "";SET "\x00\r\n" "\xff\x00";GET "\x00\r\n";EXISTS "" "" x`,
+			// integers
+			"INCR n;INCR n;GET n;DECR n;INCRBY n 10;DECRBY n 20;INCRBY n x;INCRBY n;INCR n n;INCRBY n 01;INCRBY n +1;INCRBY n -0;INCRBY n '';INCRBY n ' 1';INCRBY n 1.5;GET n",
+			"SET n 9223372036854775807;INCR n;DECR n;INCRBY n 1;INCRBY n 1;DECRBY n -9223372036854775808;DECRBY n -1;SET n -9223372036854775808;DECR n;INCRBY n -1;INCRBY n 9223372036854775807;GET n;INCRBY n 9223372036854775808",
+			"SET n -1;DECRBY n 9223372036854775807;GET n;DECR n;INCRBY n -9223372036854775808",
+			`SET n 01;INCR n;SET n ' 1';INCR n;SET n '1 ';INCR n;SET n +1;INCR n;SET n -0;INCR n;SET n '';INCR n;SET n '1\x00';INCR n;SET n "\x00";INCR n;SET n 10;APPEND n 5;INCR n;SET n 00000000000000000001;INCR n;SET n -;INCR n;INCRBY n 1`,
+			// strings
+			"APPEND a x;APPEND a yz;GET a;APPEND a '';GET a;APPEND e '';EXISTS e;GET e;STRLEN a;STRLEN none;APPEND a;STRLEN",
+			"SETNX s 1;SETNX s 2;GET s;GETSET s 3;GET s;GETSET t 1;GET t;GETSET t;SETNX t",
+			"MSET a 1 b 2 a 3;MGET a b c a;MSET a;MSET a 1 b;MSET;MGET;MSET a 1 '' 2;MGET ''",
+			// keys
+			"MSET a 1 b 2 c 3;EXISTS a b a x;DEL a a x;EXISTS a;UNLINK b c c;DBSIZE;DEL;EXISTS;UNLINK;DBSIZE x",
+			"MSET a 1 b 2;DBSIZE;FLUSHALL;DBSIZE;GET a;SET a 1;FLUSHDB;DBSIZE;FLUSHALL ASYNC;FLUSHALL sync;FLUSHALL foo;FLUSHALL sync async;FLUSHDB async;FLUSHDB foo;FLUSHALL",
+			// connection
+			"PING;PING a;PING a b;ECHO a;ECHO;ECHO a b;ping;PiNg '';SELECT 0;SELECT 1;SELECT -1;SELECT x;SELECT;SELECT 00;SELECT 99999999999999999999;SELECT 4294967296",
+			"AUTH x;AUTH default x;AUTH who x;AUTH a b c;AUTH;AUTH DEFAULT x",
+			"HELLO;HELLO 2;HELLO 3;HELLO 1;HELLO 4;HELLO x;HELLO 3 foo;HELLO 3 AUTH a;HELLO 3 AUTH who x;HELLO 3 SETNAME;HELLO 3 SETNAME 'a b';HELLO 03;HELLO -3;HELLO 3 AUTH default x foo;HELLO 2 SETNAME ok AUTH who x;CLIENT GETNAME;HELLO 3 AUTH who x SETNAME b;CLIENT GETNAME;HELLO 3 AUTH who x foo;HELLO 3 SETNAME c foo;CLIENT GETNAME;HELLO 3 SETNAME '';PING a;ECHO",
+			"CLIENT;CLIENT ID;CLIENT foo;CLIENT foo bar;client FOO;CLIENT ID x;CLIENT SETNAME;CLIENT SETNAME 'a b';CLIENT SETNAME a b;CLIENT GETNAME;CLIENT SETNAME me;CLIENT GETNAME;client getname;CLIENT SETNAME '';CLIENT GETNAME;CLIENT GETNAME x",
+			"CLIENT NO-EVICT on;CLIENT NO-EVICT off;CLIENT NO-EVICT x;CLIENT NO-EVICT;CLIENT TRACKING off;CLIENT TRACKING x;CLIENT TRACKING;CLIENT TRACKINGINFO;CLIENT GETREDIR;CLIENT LIST TYPE x;CLIENT LIST TYPE replica;CLIENT LIST foo;CLIENT LIST ID;CLIENT LIST ID x;CLIENT LIST ID 0;CLIENT LIST ID -1;CLIENT LIST ID 999999 x;CLIENT LIST TYPE;CLIENT LIST ID 1 x;CLIENT LIST ID 999999",
+			"WAIT 0 1;WAIT x 0;WAIT 0 x;WAIT 0 -1;WAIT 0;WAIT 0 0 0;WAIT -1 5;WAIT x y;WAIT 99999999999999999999 0;WAIT 0 99999999999999999999",
+			"ROLE;ROLE x;INFO foo",
+			// what is not there
+			`FOO;foo bar baz;FOO 'a b' "\x00x" "a\r\nb";"FO\r\nO";"F\x00OO" x;GET;get;GET a b;GeT;"";"" a`,
+			"FOO " + strings.Repeat("x", 200) + " y;FOO " + strings.Repeat("abcdefgh ", 30) + ";" + strings.Repeat("F", 200) + " x;CLIENT " + strings.Repeat("z", 200) + ";FOO " + strings.Repeat("x", 125) + " abcdef g;FOO " + strings.Repeat("x", 124) + " abcdef g;FOO " + strings.Repeat("x", 126) + " abcdef g",
+			// introspection
+			"COMMAND COUNT x;COMMAND foo;COMMAND GETKEYS;COMMAND GETKEYS GET;COMMAND GETKEYS GET a;COMMAND GETKEYS GET a b;COMMAND GETKEYS MSET a 1 b 2;COMMAND GETKEYS MSET a 1 b;COMMAND GETKEYS PING x;COMMAND GETKEYS FOO x;COMMAND GETKEYS DEL a b c;COMMAND GETKEYS SET k v NX;COMMAND GETKEYS CLIENT ID;COMMAND GETKEYS CLIENT foo",
+			"COMMAND LIST FILTERBY PATTERN getse[st];COMMAND LIST FILTERBY PATTERN GET;COMMAND LIST FILTERBY PATTERN mge?;COMMAND LIST FILTERBY PATTERN client;COMMAND LIST FILTERBY PATTERN 'client|i[c-e]';COMMAND LIST FILTERBY MODULE x;COMMAND LIST FILTERBY ACLCAT foo;COMMAND LIST FILTERBY foo x;COMMAND LIST foo;COMMAND LIST FILTERBY PATTERN;COMMAND LIST FILTERBY PATTERN *nlin*k;COMMAND LIST FILTERBY PATTERN [^a-tv-z]nlink;COMMAND LIST FILTERBY PATTERN [d-d]e\\l;COMMAND LIST FILTERBY PATTERN [z-a]bsize;COMMAND LIST FILTERBY PATTERN unlin[k",
+			"COMMAND INFO get;COMMAND INFO foo;COMMAND INFO GET 'client|id' foo;COMMAND DOCS foo",
+			"COMMAND INFO ping echo hello auth quit select info role wait set setnx getset mget mset append strlen incr decr incrby decrby exists del unlink dbsize flushall flushdb",
+			"COMMAND INFO 'client|id' 'client|getname' 'client|setname' 'client|info' 'client|list' 'client|no-evict' 'client|tracking' 'client|trackinginfo' 'client|getredir' 'client|help' 'command|count' 'command|docs' 'command|getkeys' 'command|info' 'command|list' 'command|help'",
+		} {
+			real.connect()
+			ours := newNode(t)
+			same(t, ours, real, []byte("FLUSHALL\r\n"))
+			id, _, _ := resp.ParseReply([]byte(real.send([]byte("CLIENT ID\r\n"), 1)))
+			ours.client.ID = uint64(id.Int)
+			same(t, ours, real, []byte("HELLO "+proto+"\r\n"))
+			for _, line := range strings.Split(session, ";") {
+				same(t, ours, real, []byte(line+"\r\n"))
+			}
+		}
+	}
+}
+
+// TestSameAsRedisAtRandom runs pipelines of random commands over few keys and edge values, in both protocols.
+func TestSameAsRedisAtRandom(t *testing.T) {
+	real := startRedis(t)
+	key := rapid.SampledFrom([]string{"a", "b", "c", "", "\x00\r\n"})
+	value := rapid.OneOf(
+		rapid.SampledFrom([]string{"", "0", "1", "-1", "01", "+1", " 1", "1.0", "9223372036854775807", "-9223372036854775808", "9223372036854775808", "x\r\ny"}),
+		rapid.StringN(0, 40, -1),
+		rapid.Custom(func(t *rapid.T) string { return strconv.FormatInt(rapid.Int64().Draw(t, "n"), 10) }),
+	)
+	option := rapid.SampledFrom([]string{"NX", "xx", "GET", "get", "nx", "bogus"})
+	name := rapid.SampledFrom([]string{"GET", "SET", "SETNX", "GETSET", "MGET", "MSET", "APPEND", "STRLEN", "INCR", "DECR", "INCRBY", "DECRBY",
+		"EXISTS", "DEL", "UNLINK", "DBSIZE", "FLUSHALL", "FLUSHDB", "PING", "ECHO", "SELECT", "NOSUCH"})
+	command := rapid.Custom(func(t *rapid.T) []string {
+		args := []string{name.Draw(t, "name")}
+		cmd := Lookup([]byte(args[0]))
+		if cmd == nil || rapid.IntRange(0, 9).Draw(t, "any arguments") == 0 {
+			return append(args, rapid.SliceOfN(value, 0, 4).Draw(t, "arguments")...)
+		}
+		n := max(cmd.Arity, -cmd.Arity)
+		if cmd.Arity < 0 && cmd.Name != "set" {
+			n += rapid.IntRange(0, 4).Draw(t, "more")
+		}
+		for i := 1; i < n; i++ {
+			if cmd.FirstKey != 0 && (i-cmd.FirstKey)%cmd.Step == 0 && (i <= cmd.LastKey || cmd.LastKey < 0) {
+				args = append(args, key.Draw(t, "key"))
+			} else {
+				args = append(args, value.Draw(t, "value"))
+			}
+		}
+		if cmd.Name == "set" {
+			args = append(args, rapid.SliceOfN(option, 0, 3).Draw(t, "options")...)
+		}
+		return args
+	})
+	rapid.Check(t, func(rt *rapid.T) {
+		ours := newNode(t)
+		stream := []byte("FLUSHALL\r\nHELLO " + rapid.SampledFrom([]string{"2", "3"}).Draw(rt, "protocol") + "\r\nCLIENT ID\r\n")
+		replies := strings.SplitAfter(real.send(stream, 3), ":")
+		ours.client.ID, _ = strconv.ParseUint(strings.TrimSpace(replies[len(replies)-1]), 10, 64)
+		ours.send(stream)
+		stream = nil
+		commands := rapid.SliceOfN(command, 1, 60).Draw(rt, "commands")
+		for _, args := range commands {
+			stream = resp.AppendCommand(stream, args...)
+		}
+		got := ours.send(stream)
+		want := real.send(stream, len(commands))
+		for i := 0; got != want; i++ {
+			g, _ := resp.SkipReply([]byte(got))
+			w, _ := resp.SkipReply([]byte(want))
+			if got[:g] != want[:w] {
+				rt.Fatalf("command %d of %q:\nours  %q\nRedis %q", i, commands, got[:g], want[:w])
+			}
+			got, want = got[g:], want[w:]
+		}
+	})
+}
+
+// TestProtocolErrorsAsRedis: a client that breaks the protocol gets what Redis gives, and loses the connection.
+func TestProtocolErrorsAsRedis(t *testing.T) {
+	real := startRedis(t)
+	for _, stream := range []string{
+		"*x\r\n", "*\r\n", "*01\r\n", "*+1\r\n", "*-0\r\n", "*1 \r\n", "*3000000000\r\n", "*99999999999999999999\r\n",
+		"*1\r\n:1\r\n", "*1\r\n\r\n", "*1\r\n$-1\r\n", "*1\r\n$x\r\n", "*1\r\n$\r\n", "*1\r\n$01\r\n", "*1\r\n$600000000\r\n", "*1\r\nPING\r\n",
+		"PING\r\n*0\r\n*-5\r\n\r\nECHO a\r\n*q\r\nPING\r\n",
+		"ECHO \"a\r\n", "ECHO 'a\r\n", "ECHO \"a\"b\r\n", "ECHO 'a'b\r\n", "'\n", "ECHO \"a\\\"\r\n",
+		strings.Repeat("x", 70_000), "*" + strings.Repeat("1", 70_000), "*1\r\n$" + strings.Repeat("1", 70_000),
+		"*2\r\n$4\r\nPING\r\n$3\r\nabcXY*1\r\n$4\r\nPING\r\nPING 'a b' \r\nPING \"\\x41\\n\\q\" \n*!\r\n",
+	} {
+		real.connect()
+		real.conn.Write([]byte(stream)) // the server may have closed before the end
+		var want strings.Builder
+		for {
+			raw, err := real.replies.NextRaw()
+			if err != nil {
+				break
+			}
+			want.Write(raw)
+		}
+		ours := newNode(t)
+		if got := ours.send([]byte(stream)); got != want.String() || !ours.dropped {
+			t.Errorf("%.60q:\nours  %q, connection lost: %v\nRedis %q", stream, got, ours.dropped, want.String())
+		}
+	}
+}

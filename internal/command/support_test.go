@@ -1,0 +1,176 @@
+package command
+
+import (
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"testing"
+
+	"whale/internal/resp"
+)
+
+// mapTx is the store as a map. It keeps the contract of Tx by being unforgiving: what Set was given is read at commit, not
+// before, and what Get returned is spoiled then.
+type mapTx struct {
+	committed map[string][]byte
+	writes    map[string]func() ([]byte, bool) // of the running transaction
+	flushed   bool
+	lent      [][]byte
+	wrote     int
+}
+
+func (m *mapTx) Get(key []byte) ([]byte, bool) {
+	if w, ok := m.writes[string(key)]; ok {
+		return w()
+	}
+	if v, ok := m.committed[string(key)]; ok && !m.flushed {
+		lent := slices.Clone(v)
+		m.lent = append(m.lent, lent)
+		return lent, true
+	}
+	return nil, false
+}
+
+func (m *mapTx) Set(key, value []byte) {
+	m.wrote++
+	m.writes[string(key)] = func() ([]byte, bool) { return value, true }
+}
+
+func (m *mapTx) Del(key []byte) bool {
+	_, ok := m.Get(key)
+	if ok {
+		m.wrote++
+		m.writes[string(key)] = func() ([]byte, bool) { return nil, false }
+	}
+	return ok
+}
+
+func (m *mapTx) FlushAll() {
+	m.wrote++
+	m.flushed = true
+	clear(m.writes)
+}
+
+func (m *mapTx) Len() int {
+	keys := map[string]bool{}
+	for k := range m.committed {
+		keys[k] = !m.flushed
+	}
+	for k, w := range m.writes {
+		_, keys[k] = w()
+	}
+	n := 0
+	for _, there := range keys {
+		if there {
+			n++
+		}
+	}
+	return n
+}
+
+func (m *mapTx) begin() {
+	m.writes, m.flushed, m.wrote, m.lent = map[string]func() ([]byte, bool){}, false, 0, nil
+}
+
+func (m *mapTx) commit() {
+	next := map[string][]byte{}
+	if !m.flushed {
+		next = maps.Clone(m.committed)
+	}
+	for k, w := range m.writes {
+		if v, ok := w(); ok {
+			next[k] = slices.Clone(v)
+		} else {
+			delete(next, k)
+		}
+	}
+	m.committed = next
+	for _, v := range m.lent {
+		for i := range v {
+			v[i] = 0xee
+		}
+	}
+}
+
+// node is a whole server for commands: parser, table, store and one client.
+type node struct {
+	t       testing.TB
+	tx      mapTx
+	ctx     Ctx
+	client  Client
+	others  []*Client
+	now     int64
+	parser  resp.Parser
+	dropped bool // a protocol error ended the connection
+}
+
+func newNode(t testing.TB) *node {
+	n := &node{t: t, now: 1_700_000_000_000}
+	n.tx.committed = map[string][]byte{}
+	n.client = Client{ID: 3, Addr: "127.0.0.1:5000", LAddr: "127.0.0.1:7001", Created: n.now - 5000, Proto: 2}
+	n.ctx = Ctx{W: &resp.Writer{Proto: 2}, Client: &n.client, Server: n}
+	return n
+}
+
+func (n *node) Now() int64          { return n.now }
+func (n *node) RoleName() string    { return "master" }
+func (n *node) Role(w *resp.Writer) { w.Array(3); w.BulkString("master"); w.Int(0); w.Array(0) }
+func (n *node) Info(dst []byte, section string) []byte {
+	return append(dst, fmt.Sprintf("name_of_section:%s\r\n", section)...)
+}
+func (n *node) Clients() iter.Seq[*Client] {
+	return slices.Values(append([]*Client{&n.client}, n.others...))
+}
+
+// send runs whatever bytes a client could send and returns the bytes of the replies.
+func (n *node) send(stream []byte) string {
+	w := n.ctx.W
+	w.Buf = w.Buf[:0]
+	stream = slices.Clone(stream)
+	for len(stream) > 0 && !n.dropped {
+		args, took, err := n.parser.Next(stream)
+		if err != nil {
+			w.Error("ERR " + err.Error())
+			n.dropped = true
+			break
+		}
+		if took == 0 {
+			n.t.Fatalf("incomplete command %q", stream)
+		}
+		stream = stream[took:]
+		if len(args) > 0 {
+			n.execute(args)
+		}
+	}
+	return string(w.Buf)
+}
+
+func (n *node) execute(args [][]byte) {
+	cmd := Lookup(args[0])
+	if text := Check(cmd, args); text != "" {
+		n.ctx.W.Error(text)
+		return
+	}
+	n.client.Touch(cmd, n.now)
+	n.ctx.Args, n.ctx.Tx = args, nil
+	if cmd.Place != Here {
+		n.ctx.Tx = &n.tx
+	}
+	n.tx.begin()
+	before := len(n.ctx.W.Buf)
+	cmd.Run(&n.ctx)
+	if n.tx.wrote > 0 && cmd.Place != Write {
+		n.t.Fatalf("%s wrote, but its place is %d", cmd.Name, cmd.Place)
+	}
+	if n.ctx.Wait.Asked {
+		n.ctx.W.Int(0) // as a primary without others would answer
+	}
+	if size, err := resp.SkipReply(n.ctx.W.Buf[before:]); err != nil || size != len(n.ctx.W.Buf)-before {
+		n.t.Fatalf("%q: %q is not exactly one reply: %v", args, n.ctx.W.Buf[before:], err)
+	}
+	n.tx.commit()
+	n.ctx.Reset()
+}
+
+func (n *node) do(args ...string) string { return n.send(resp.AppendCommand(nil, args...)) }
