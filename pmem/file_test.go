@@ -142,6 +142,11 @@ func TestMapRefuses(t *testing.T) {
 
 func TestDiskFull(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "memory")
+	defer func(f func(int, uint32, int64, int64) error) { fallocate = f }(fallocate)
+	fallocate = func(int, uint32, int64, int64) error {
+		t.Error("takes the last free bytes before it finds out")
+		return unix.ENOSPC
+	}
 	for _, size := range []uint64{1 << 52, 1<<63 + 64} {
 		_, err := Map(path, size, Options{})
 		wantError(t, err, path, "bytes needed", "bytes free")
@@ -151,7 +156,6 @@ func TestDiskFull(t *testing.T) {
 	}
 	// The disk fills up while the file grows.
 	steps := 0
-	defer func(f func(int, uint32, int64, int64) error) { fallocate = f }(fallocate)
 	fallocate = func(fd int, mode uint32, off, n int64) error {
 		if steps++; steps == 2 {
 			return unix.ENOSPC

@@ -125,7 +125,7 @@ func (s *Simulated) Fence() {
 // Sync implements [Memory]. It returns nil.
 func (s *Simulated) Sync(off, n uint64) error {
 	_ = s.mem[off : off+n]
-	if n == 0 || s.domain == None {
+	if n == 0 {
 		return nil
 	}
 	s.mu.Lock()
@@ -155,7 +155,7 @@ func (s *Simulated) look(at uint64) line { return s.view[at] }
 func (s *Simulated) evictNear(first, end uint64) {
 	const near = 8 // lines
 	dice := rand.New(&s.rng)
-	if s.domain == None || len(s.view) == 0 || dice.Uint64N(4) > 0 {
+	if len(s.view) == 0 || dice.Uint64N(4) > 0 {
 		return
 	}
 	first -= min(first, near)
@@ -174,9 +174,6 @@ func (s *Simulated) evict(at uint64) {
 func (s *Simulated) Evict(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.domain == None {
-		return
-	}
 	var dirty []uint64
 	for at := range uint64(len(s.view)) {
 		if s.look(at) != s.image[at] {
