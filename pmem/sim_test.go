@@ -294,7 +294,7 @@ func TestCloneIsIndependent(t *testing.T) {
 	}
 }
 
-func TestCloneSharesNoFlushes(t *testing.T) {
+func TestCloneSharesNothing(t *testing.T) {
 	s := Simulate(512, ADR, 1)
 	s.Persist(0, 3*64)
 	c := s.Clone()
@@ -305,6 +305,13 @@ func TestCloneSharesNoFlushes(t *testing.T) {
 	s.Fence()
 	if got := s.CrashDurable().Load64(192); got != 1 {
 		t.Error("a flush of the original went into the clone")
+	}
+	c.Store64(320, 1)
+	c.Evict(len(c.view))
+	for seed := range uint64(50) {
+		if s.Crash(rand.New(rand.NewPCG(seed, 1))).Load64(320) != 0 {
+			t.Fatal("an eviction of the clone went into the original")
+		}
 	}
 }
 
