@@ -3,8 +3,7 @@
 //
 // A store to such memory is visible to every thread at once but durable only later. [Memory.Persist] starts the way
 // of a range to the persistence domain and [Memory.Fence] waits for it, so that the pair is what CLWB and SFENCE are
-// on x86. Where the domain needs no flush (shared pages of a file survive the process without one; caches inside the
-// domain survive the power) both cost nothing.
+// on x86. Where the domain needs no flush (shared pages of a file survive the process without one) both cost nothing.
 //
 // Three implementations: [Map] maps a file; [Heap] is a twin on ordinary memory, for tests under the race detector,
 // which does not see mapped memory; [Simulate] is the crash model, from which tests take the memory that a loss of
