@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -91,14 +92,17 @@ func TestPrefaultOfAShortenedFile(t *testing.T) {
 
 // Without the guard the same access ends the process: the other tests show something.
 func TestUnguardedFaultKills(t *testing.T) {
-	if os.Getenv("PMEM_TEST_FAULT") != "" {
-		f := mapTemp(t, page(4), Options{})
+	if path := os.Getenv("PMEM_TEST_FAULT"); path != "" {
+		f, err := Map(path, page(4), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
 		truncate(t, f, 0)
 		sink = f.Bytes()[page(1)]
 		return
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestUnguardedFaultKills$")
-	cmd.Env = append(os.Environ(), "PMEM_TEST_FAULT=1")
+	cmd.Env = append(os.Environ(), "PMEM_TEST_FAULT="+filepath.Join(t.TempDir(), "memory"))
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "SIGBUS") {
 		t.Fatalf("%v\n%s", err, out)
