@@ -1,0 +1,104 @@
+package shm
+
+import (
+	"fmt"
+	"sync"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// bell is this endpoint's doorbell. That no ring is lost rests on the order of four accesses, all of them sequentially
+// consistent:
+//
+//	owner: parked := 1, then look at rings; unchanged: sleep on the eventfd
+//	peer:  rings += 1,  then look at parked; set: write to the eventfd
+//
+// If the owner's look missed the ring, the ring came after parked := 1, and the peer sees it. What the ring announces
+// was stored before the ring; and rings is taken as seen before the owner polls, never after.
+type bell struct {
+	words *doorbell
+	fd    int    // eventfd, shared with every peer
+	seen  uint64 // rings up to here were announced to the caller, who has polled since or is about to
+	poll  [1]unix.PollFd
+
+	mu     sync.Mutex // held in arm and wait; close ends a wait and takes it
+	closed bool
+}
+
+func newBell(words *doorbell) (*bell, error) {
+	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("shm: eventfd: %w", err)
+	}
+	words.parked.Store(0)
+	b := &bell{words: words, fd: fd, seen: words.rings.Load()}
+	b.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
+	return b, nil
+}
+
+// ring announces something to the owner of the words, who sleeps on fd. Any process may call it.
+func ring(words *doorbell, fd int) {
+	words.rings.Add(1)
+	if words.parked.Load() != 0 {
+		one := uint64(1)
+		// EAGAIN: the counter is full, so it is readable.
+		unix.Write(fd, (*[8]byte)(unsafe.Pointer(&one))[:])
+	}
+}
+
+func (b *bell) arm() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.words.parked.Swap(1) // a full fence
+	if rings := b.words.rings.Load(); rings != b.seen {
+		b.seen = rings
+		b.words.parked.Store(0)
+		return false
+	}
+	return true
+}
+
+func (b *bell) wait(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return
+	}
+	b.sleep(d)
+	var count [8]byte
+	unix.Read(b.fd, count[:]) // EAGAIN: d has passed
+	b.words.parked.Store(0)
+	b.seen = b.words.rings.Load()
+}
+
+// sleep returns when fd is readable or d has passed. It does not consume the ring.
+func (b *bell) sleep(d time.Duration) {
+	var until time.Time
+	if d > 0 {
+		until = time.Now().Add(d)
+	}
+	for {
+		timeout := unix.NsecToTimespec(int64(max(d, 0)))
+		_, err := unix.Ppoll(b.poll[:], &timeout, nil)
+		if err != unix.EINTR || d <= 0 { // Go interrupts threads with signals
+			return
+		}
+		d = time.Until(until)
+	}
+}
+
+// close ends a wait and all later ones.
+func (b *bell) close() error {
+	b.words.parked.Store(1)
+	ring(b.words, b.fd)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.words.parked.Store(0)
+	b.closed = true
+	return unix.Close(b.fd)
+}
