@@ -7,6 +7,7 @@
 // The suite is also where the fine print of the interface is settled. What it holds providers to, beyond the comments of
 // package fabric:
 //
+//   - A connection has a QueueDepth of at least 2, a RecvDepth of 4, a MaxSend of 64.
 //   - A completion that was not polled still counts against QueueDepth (RecvDepth for receives), so that both queues are
 //     bounded: an idle connection takes exactly QueueDepth signaled operations before the first Poll.
 //   - A flag on a kind that has no use for it is ErrOp: WriteThrough is for Write; Notify for Write, Write8, Send; Inline

@@ -282,6 +282,7 @@ func checkRights(r *rig) {
 			r.a.post(o.op)
 			if rights&o.needs != 0 {
 				r.a.expect(o.op.Kind, 1, nil)
+				r.idle() // it may land later than it completes
 				continue
 			}
 			r.a.expect(o.op.Kind, 1, fabric.ErrAccess)

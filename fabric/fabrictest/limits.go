@@ -23,8 +23,8 @@ func checkCaps(r *rig) {
 	if caps != r.a.conn.Caps() {
 		r.Errorf("Caps changes: %+v, then %+v", caps, r.a.conn.Caps())
 	}
-	if caps.Provider == "" || caps.QueueDepth < 1 || caps.RecvDepth < 1 || caps.Inline < 0 || caps.MaxSend < 1 || caps.Domain > pmem.EADR {
-		r.Errorf("Caps makes no sense: %+v", caps)
+	if caps.Provider == "" || caps.QueueDepth < 2 || caps.RecvDepth < 4 || caps.Inline < 0 || caps.MaxSend < 64 || caps.Domain > pmem.EADR {
+		r.Errorf("Caps makes no sense, or is below the least that is asked of a provider: %+v", caps)
 	}
 	if back := r.b.conn.Caps(); back.Provider != caps.Provider {
 		r.Errorf("one end is %q, the other %q", caps.Provider, back.Provider)

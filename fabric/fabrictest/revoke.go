@@ -122,9 +122,9 @@ func checkRevokeLocal(r *rig) {
 	}
 	local.key = r.register(r.a, local, fabric.LocalOnly)
 	pattern(1, local.bytes())
-	r.b.post(recv(1, into, 0, 256))
+	r.b.post(recv(1, into, 0, 64))
 	r.revoked(r.b, into.key)
-	r.a.post(send(1, local, 0, 256, 0))
+	r.a.post(send(1, local, 0, 64, 0))
 	if c := r.b.nextReceived(); c.ID != 1 || !errors.Is(c.Err, fabric.ErrLocal) {
 		r.Fatalf("a message for a buffer whose key was revoked: %s, want ErrLocal", show(c))
 	}

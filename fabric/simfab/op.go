@@ -1,0 +1,186 @@
+package simfab
+
+import (
+	"fmt"
+	"math/bits"
+
+	"whale/fabric"
+)
+
+// op is a posted operation, and the event of its landing.
+type op struct {
+	fabric.Op
+	c         *conn
+	id        uint64 // of the event; 0: free
+	pos       uint64 // in c.posted
+	bad       error  // malformed, or not supported
+	taken     bool   // data holds what is sent: local memory is not read any more
+	data      []byte
+	parts     []bool // words that landed ahead of the others; nil: none
+	result    uint64 // what an atomic found
+	landed    bool
+	completed bool
+}
+
+func (n *Network) newOp() *op {
+	if last := len(n.ops) - 1; last >= 0 {
+		o := n.ops[last]
+		n.ops = n.ops[:last]
+		return o
+	}
+	return new(op)
+}
+
+func (n *Network) freeOp(o *op) {
+	*o = op{}
+	n.ops = append(n.ops, o)
+}
+
+// flagsOf says which flags have a meaning for a kind.
+var flagsOf = [...]fabric.Flags{
+	fabric.Write:       fabric.Signaled | fabric.Inline | fabric.Fenced | fabric.WriteThrough | fabric.Notify,
+	fabric.Read:        fabric.Signaled | fabric.Fenced,
+	fabric.Write8:      fabric.Signaled | fabric.Inline | fabric.Fenced | fabric.Notify,
+	fabric.CompareSwap: fabric.Signaled | fabric.Fenced,
+	fabric.FetchAdd:    fabric.Signaled | fabric.Fenced,
+	fabric.Flush:       fabric.Signaled | fabric.Fenced,
+	fabric.Fence:       fabric.Signaled | fabric.Fenced,
+	fabric.Send:        fabric.Signaled | fabric.Inline | fabric.Fenced | fabric.Notify,
+	fabric.Recv:        fabric.Signaled,
+}
+
+// malformed is what is wrong with the operation whatever the memory it names.
+func (n *Network) malformed(o *fabric.Op) error {
+	if o.Kind == 0 || int(o.Kind) >= len(flagsOf) {
+		return fmt.Errorf("%w: unknown kind %d", fabric.ErrOp, o.Kind)
+	}
+	if wrong := o.Flags &^ flagsOf[o.Kind]; wrong != 0 {
+		return fmt.Errorf("%w: flags %08b mean nothing to %s", fabric.ErrOp, wrong, kindName(o.Kind))
+	}
+	if o.Flags&fabric.Inline != 0 && o.Kind != fabric.Write8 && o.Len > uint64(n.opts.Inline) {
+		return fmt.Errorf("%w: %d bytes inline, at most %d go", fabric.ErrOp, o.Len, n.opts.Inline)
+	}
+	switch o.Kind {
+	case fabric.Send:
+		if o.Len > uint64(n.opts.MaxSend) {
+			return fmt.Errorf("%w: a message of %d bytes, at most %d go", fabric.ErrOp, o.Len, n.opts.MaxSend)
+		}
+	case fabric.Flush:
+		if o.A != fabric.Visible && o.A != fabric.Durable || o.B > fabric.Region {
+			return fmt.Errorf("%w: flush with placement %d and selectivity %d", fabric.ErrOp, o.A, o.B)
+		}
+		if o.A == fabric.Durable && n.opts.NoDurable {
+			return fmt.Errorf("%w: durable flush", fabric.ErrUnsupported)
+		}
+	case fabric.Write8, fabric.CompareSwap, fabric.FetchAdd:
+		if o.Remote.Off%8 != 0 {
+			return fmt.Errorf("%w: %s at %d, which is not a multiple of 8", fabric.ErrOp, kindName(o.Kind), o.Remote.Off)
+		}
+		if o.Kind != fabric.Write8 && n.opts.NoAtomics {
+			return fmt.Errorf("%w: %s", fabric.ErrUnsupported, kindName(o.Kind))
+		}
+	}
+	return nil
+}
+
+// check is what the two ends have to say about the operation now.
+func (o *op) check() error {
+	if o.bad != nil {
+		return o.bad
+	}
+	switch o.Kind {
+	case fabric.Write, fabric.Read, fabric.Send:
+		if _, ok := o.local(); !ok {
+			return fmt.Errorf("%w: %d bytes at %d under key %#x of %s", fabric.ErrLocal, o.Len, o.Local.Off, uint64(o.Local.Key), o.c.ep.name)
+		}
+	}
+	if o.Kind == fabric.Send || o.Kind == fabric.Fence {
+		return nil
+	}
+	if _, _, ok := o.target(); !ok {
+		return fmt.Errorf("%w: %v", fabric.ErrAccess, o.event())
+	}
+	return nil
+}
+
+// early: its completion says nothing of landing.
+func (o *op) early() bool {
+	return o.Kind == fabric.Write || o.Kind == fabric.Write8 || o.Kind == fabric.Send || o.Kind == fabric.Fence
+}
+
+// local is the local memory that the operation names, or what was taken from it.
+func (o *op) local() ([]byte, bool) {
+	if o.taken {
+		return o.data, true
+	}
+	r := o.c.net.region(o.c.ep, o.Local.Key)
+	if r == nil {
+		return nil, false
+	}
+	return r.span(o.Local.Off, o.Len, 0)
+}
+
+// rightsFor says which rights a kind needs: any one of them.
+var rightsFor = [...]fabric.Rights{
+	fabric.Write:       fabric.RemoteWrite,
+	fabric.Read:        fabric.RemoteRead,
+	fabric.Write8:      fabric.RemoteWrite,
+	fabric.CompareSwap: fabric.RemoteAtomic,
+	fabric.FetchAdd:    fabric.RemoteAtomic,
+	fabric.Flush:       knownRights,
+}
+
+// target is the remote memory that the operation works on, and its region.
+func (o *op) target() (*region, []byte, bool) {
+	r := o.c.net.region(o.c.peer.ep, o.Remote.Key)
+	if r == nil {
+		return nil, nil, false
+	}
+	off, size, needs := o.Remote.Off, o.Len, rightsFor[o.Kind]
+	switch o.Kind {
+	case fabric.Write8, fabric.CompareSwap, fabric.FetchAdd:
+		size = 8
+	case fabric.Flush:
+		if o.A == fabric.Durable {
+			needs = fabric.RemoteFlush
+		}
+		if o.B == fabric.Region {
+			off, size = 0, uint64(len(r.bytes))
+		}
+	}
+	b, ok := r.span(off, size, needs)
+	return r, b, ok
+}
+
+// take copies what is sent out of local memory, which is the caller's again from then on.
+func (o *op) take() {
+	if o.taken || o.Kind != fabric.Write && o.Kind != fabric.Send {
+		return
+	}
+	if from, ok := o.local(); ok { // else check will say so
+		o.data, o.taken = o.c.net.payload(len(from)), true
+		copy(o.data, from)
+	}
+}
+
+func (o *op) release() {
+	if o.data != nil {
+		class := bits.Len(uint(cap(o.data) - 1))
+		o.c.net.payloads[class] = append(o.c.net.payloads[class], o.data)
+	}
+	o.data = nil
+}
+
+// payload is room for n bytes, from the pool of the next power of two.
+func (n *Network) payload(size int) []byte {
+	if size == 0 {
+		return nil
+	}
+	class := max(6, bits.Len(uint(size-1)))
+	pool := n.payloads[class]
+	if last := len(pool) - 1; last >= 0 {
+		n.payloads[class] = pool[:last]
+		return pool[last][:size]
+	}
+	return make([]byte, size, 1<<class)
+}
