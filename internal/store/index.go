@@ -166,6 +166,33 @@ func (p *probe) remove() {
 	p.x.generation.Add(1)
 }
 
+// swap lets the entry (hash, old) point to another record of the same key; false: there is no such entry. Writer only.
+func (x *index) swap(hash, old, offset uint64) bool {
+	p, ok := x.find(hash, old)
+	if ok {
+		p.replace(offset)
+	}
+	return ok
+}
+
+// drop removes the entry (hash, offset), if it is there. Writer only.
+func (x *index) drop(hash, offset uint64) {
+	if p, ok := x.find(hash, offset); ok {
+		p.remove()
+	}
+}
+
+// find is a probe that stands at the entry (hash, offset).
+func (x *index) find(hash, offset uint64) (p probe, ok bool) {
+	p = x.probe(hash)
+	for o := p.next(); o != 0; o = p.next() {
+		if o == offset {
+			return p, true
+		}
+	}
+	return p, false
+}
+
 func (p *probe) at() uint64 { return (p.home + p.n - 1) % blockWords }
 
 // insert adds an entry. Writer only.

@@ -39,18 +39,6 @@ func (x *index) has(hash, offset uint64) bool {
 	}
 }
 
-func (x *index) find(hash, offset uint64) (probe, bool) {
-	p := x.probe(hash)
-	for {
-		switch p.next() {
-		case offset:
-			return p, true
-		case 0:
-			return p, false
-		}
-	}
-}
-
 // hashes are ways to make a hash of a number: good ones, and such as somebody would choose who wants to do harm.
 var hashes = map[string]func(n uint64) uint64{
 	"good":         func(n uint64) uint64 { return mix(n) },

@@ -1,0 +1,158 @@
+package store
+
+import (
+	"bytes"
+	"runtime"
+
+	"whale/internal/plog"
+)
+
+// Read appends the key's value to dst and returns it with the seq of what was answered (a miss: of what made the key
+// absent, 0 if it is not known). Any goroutine; the caller checks the lease afterwards, with the value in hand. On Miss
+// and Dirty dst is returned as it was.
+//
+// At P it is the newest version up to S, and the read takes effect when S is loaded. At a replica the ring is drained
+// first, and then takes effect, if the newest version that is known there is known to be stable too; otherwise, or if
+// its bytes are not here, the answer is Dirty. Damaged records are Dirty as well.
+func (s *Store) Read(key, dst []byte) (value []byte, v Verdict, seq uint64) {
+	if s.role == Primary {
+		value, v, seq = s.readPrimary(key, dst)
+	} else if s.drain() {
+		value, v, seq = s.readReplica(key, dst)
+	} else {
+		value = dst
+	}
+	runtime.KeepAlive(s) // the index's memory goes with it
+	return value, v, seq
+}
+
+func (s *Store) readPrimary(key, dst []byte) ([]byte, Verdict, uint64) {
+	hash := s.hashKey(key)
+	for {
+		before := s.x.generation.Load()
+		stable := s.stable.Load()
+		_, offset, r, found := s.lookup(hash, key)
+		for found && r.Seq > stable && r.Prev != 0 {
+			offset = r.Prev
+			if r, found = s.l.Peek(offset); !found {
+				return dst, Dirty, 0
+			}
+		}
+		switch {
+		case found && r.Seq <= stable:
+			if flushed := s.flushedBy(stable); r.Seq < flushed {
+				return dst, Miss, flushed
+			}
+			return s.answer(key, dst, offset)
+		case s.x.generation.Load() == before:
+			return dst, Miss, 0
+		}
+		// The entry may have been moved, or been a tombstone that left the index since S was loaded.
+	}
+}
+
+func (s *Store) readReplica(key, dst []byte) ([]byte, Verdict, uint64) {
+	hash := s.hashKey(key)
+	p := &s.pending
+	for {
+		if s.swap == betweenPendingAndIndex {
+			if _, offset, r, found := s.lookup(hash, key); found && r.Seq >= s.flushed.Load() {
+				s.at(betweenPendingAndIndex)
+				if _, known := p.newest(hash); !known {
+					return s.answer(key, dst, offset)
+				}
+			}
+		}
+		flush, flushing := p.newest(0)
+		for r, ok := p.newest(hash); ok && r.Seq > flush.Seq; r, ok = p.older(r) {
+			if r.bucket != hash {
+				continue
+			}
+			// Another key of the same hash cannot be told from this one without the bytes.
+			if r.Seq > s.stable.Load() || !s.l.Verify(r.Rec) {
+				return dst, Dirty, 0
+			}
+			if record, ok := s.l.Peek(r.Off); ok && bytes.Equal(record.Key, key) {
+				return give(dst, &record)
+			}
+		}
+		if flushing {
+			if flush.Seq > s.stable.Load() {
+				return dst, Dirty, 0
+			}
+			return dst, Miss, flush.Seq
+		}
+		s.at(betweenPendingAndIndex)
+		value, v, seq, ok := s.readIndex(hash, key, dst)
+		if ok {
+			return value, v, seq
+		}
+	}
+}
+
+// readIndex answers from a replica's index. False: it changed meanwhile, so that an entry may have been missed.
+func (s *Store) readIndex(hash uint64, key, dst []byte) (value []byte, v Verdict, seq uint64, ok bool) {
+	before := s.x.generation.Load()
+	_, offset, r, found := s.lookup(hash, key)
+	flushed := s.flushed.Load()
+	if found && r.Seq > flushed {
+		value, v, seq = s.answer(key, dst, offset)
+		return value, v, seq, true
+	}
+	return dst, Miss, flushed, found || s.x.generation.Load() == before
+}
+
+// ReadAt is Read at a replica for the loop, when S as known here is fresh: it was read from P, and the ring was drained
+// since. The answer is the greatest version up to S; when its bytes are not here it is Dirty, and need names the record to
+// fetch. Dirty without need (Seq 0): not all slots up to S are drained, because the table is full; Verify and Install make
+// room.
+func (s *Store) ReadAt(key, dst []byte) (value []byte, v Verdict, need plog.Rec) {
+	if s.role == Primary {
+		value, v, _ = s.Read(key, dst)
+		return value, v, plog.Rec{}
+	}
+	hash := s.hashKey(key)
+	p := &s.pending
+	stable := s.stable.Load()
+	if p.drained.Load() < stable {
+		return dst, Dirty, plog.Rec{}
+	}
+	flush, flushing := p.newest(0)
+	for flushing && flush.Seq > stable {
+		flush, flushing = p.older(flush)
+	}
+	for r, ok := p.newest(hash); ok && r.Seq > flush.Seq; r, ok = p.older(r) {
+		if r.bucket != hash || r.Seq > stable {
+			continue
+		}
+		if !s.here(&r) {
+			return dst, Dirty, r.Rec
+		}
+		if record, ok := s.l.Peek(r.Off); ok && bytes.Equal(record.Key, key) {
+			value, v, _ = s.answer(key, dst, r.Off)
+			return value, v, plog.Rec{}
+		}
+	}
+	if flushing {
+		return dst, Miss, plog.Rec{}
+	}
+	value, v, _, _ = s.readIndex(hash, key, dst) // the loop alone changes the index
+	return value, v, plog.Rec{}
+}
+
+// answer checks the record at offset, which must be the key's, and gives its value.
+func (s *Store) answer(key, dst []byte, offset uint64) ([]byte, Verdict, uint64) {
+	r, _, err := s.l.Record(offset)
+	if err != nil || !bytes.Equal(r.Key, key) {
+		return dst, Dirty, 0
+	}
+	return give(dst, &r)
+}
+
+// give appends the value of a record that has been checked.
+func give(dst []byte, r *plog.Record) ([]byte, Verdict, uint64) {
+	if r.Kind != plog.Put {
+		return dst, Miss, r.Seq
+	}
+	return append(dst, r.Value...), Hit, r.Seq
+}
