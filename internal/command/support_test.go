@@ -96,7 +96,7 @@ func (m *mapTx) commit() {
 // node is a whole server for commands: parser, table, store and one client.
 type node struct {
 	t       testing.TB
-	tx      mapTx
+	tx      *mapTx
 	ctx     Ctx
 	client  Client
 	others  []*Client
@@ -107,8 +107,7 @@ type node struct {
 }
 
 func newNode(t testing.TB) *node {
-	n := &node{t: t, now: 1_700_000_000_000}
-	n.tx.committed = map[string][]byte{}
+	n := &node{t: t, now: 1_700_000_000_000, tx: &mapTx{committed: map[string][]byte{}}}
 	n.client = Client{ID: 3, Addr: "127.0.0.1:5000", LAddr: "127.0.0.1:7001", Created: n.now - 5000, Proto: 2}
 	n.ctx = Ctx{W: &resp.Writer{Proto: 2}, Client: &n.client, Server: n}
 	return n
@@ -159,7 +158,7 @@ func (n *node) execute(args [][]byte) {
 	n.client.Touch(cmd, n.now)
 	n.ctx.Args, n.ctx.Tx = args, nil
 	if cmd.Place != Here {
-		n.ctx.Tx = &n.tx
+		n.ctx.Tx = n.tx
 	}
 	n.tx.begin()
 	before := len(n.ctx.W.Buf)
