@@ -111,9 +111,9 @@ func (c *Core) report(in *replication.Input, out *replication.Effects) {
 	if !(asked && in.Idle) && !full && !quiet {
 		return
 	}
-	var flags fabric.Flags = fabric.Inline
+	var flags fabric.Flags
 	if full || asked && in.Idle {
-		flags |= fabric.Notify
+		flags = fabric.Notify
 		c.toldLoud = now.Drained
 	}
 	if asked && in.Idle {

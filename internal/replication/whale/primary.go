@@ -194,9 +194,10 @@ func (c *Core) slots(i int, slots []plog.Slot) {
 	c.copyTo(i, c.geo.SlotOff(first), n*plog.SlotSize, 0)
 }
 
-// publish posts S, DW and the count of questions from P's own control page.
+// publish posts S, DW and the count of questions from P's own control page. A word there may grow before the write has
+// completed: what leaves then is newer, and as true.
 func (c *Core) publish(i int, flags fabric.Flags) {
-	c.copyTo(i, c.geo.Control(), replication.OffAsk+8, fabric.Inline|flags)
+	c.copyTo(i, c.geo.Control(), replication.OffAsk+8, flags)
 }
 
 // askAll rings the backups that answer to want, and asks them to report at once.

@@ -1,0 +1,207 @@
+package shard
+
+import (
+	"time"
+
+	"whale/internal/command"
+	"whale/internal/resp"
+)
+
+// relay is a backup's account of the requests that it forwarded to P.
+type relay struct {
+	next    uint64
+	waiting map[uint64]*Request
+	order   queue[forwarded] // for the deadlines; what has been answered is skipped
+	waits   []forwarded      // WAITs, which have deadlines of their own
+	pool    []*Request       // (P) requests that came from backups, for reuse
+}
+
+type forwarded struct {
+	id       uint64
+	deadline int64
+}
+
+// origin is the way back of a request that came from a backup.
+type origin struct {
+	e      *Engine
+	member int
+	link   uint64 // incarnation of the connection it came on
+	id     uint64
+	args   []byte // what Args point into
+}
+
+// maxRelay bounds the bytes that wait for the way to P.
+const maxRelay = 16 << 20
+
+// forwardQueued sends queued requests to P, as long as the way is not congested.
+func (e *Engine) forwardQueued() bool {
+	l := &e.links[0]
+	n := 0
+	for e.queue.len() > 0 && l.conn != nil && l.inView && e.serving.Load() != 0 && l.channel.queued() < maxRelay {
+		r := e.queue.pop()
+		n++
+		size := 0
+		for _, a := range r.Args {
+			size += len(a) + 4
+		}
+		if size > maxMessage-64 {
+			r.fail(errForward)
+			continue
+		}
+		e.relay.next++
+		id := e.relay.next
+		c := &l.channel
+		at := c.begin(msgRequest)
+		c.out = le.AppendUint64(c.out, id)
+		c.out = le.AppendUint32(c.out, uint32(max(r.deadline-e.now, int64(time.Millisecond))/int64(time.Millisecond)))
+		c.out = le.AppendUint64(c.out, r.Client.LastWrite)
+		c.out = append(c.out, byte(r.W.Proto))
+		c.out = le.AppendUint32(c.out, uint32(len(r.Args)))
+		for _, a := range r.Args {
+			c.out = le.AppendUint32(c.out, uint32(len(a)))
+			c.out = append(c.out, a...)
+		}
+		c.end(at)
+		r.free()
+		e.relay.waiting[id] = r
+		if f := (forwarded{id: id, deadline: r.deadline}); r.Cmd.Name == cmdWait {
+			e.relay.waits = append(e.relay.waits, f)
+		} else {
+			e.relay.order.push(f)
+		}
+	}
+	return n > 0
+}
+
+// forwardedReply completes a request with P's answer.
+func (e *Engine) forwardedReply(id, seq uint64, reply []byte) {
+	r, ok := e.relay.waiting[id]
+	if !ok {
+		return // it was given up meanwhile
+	}
+	delete(e.relay.waiting, id)
+	if seq != 0 {
+		r.Client.LastWrite = seq
+	}
+	r.W.Buf = append(r.W.Buf, reply...)
+	r.complete()
+}
+
+// forwardsLost fails what was forwarded over a connection that broke: P may or may not have executed it.
+func (e *Engine) forwardsLost(member int) {
+	if member != 0 || e.primary() {
+		return
+	}
+	for e.relay.order.len() > 0 {
+		e.giveUp(e.relay.order.pop().id, errLost)
+	}
+	for _, f := range e.relay.waits {
+		e.giveUp(f.id, errLost)
+	}
+	e.relay.waits = e.relay.waits[:0]
+}
+
+func (e *Engine) expireForwards() {
+	o := &e.relay.order
+	for o.len() > 0 {
+		f := *o.at(0)
+		if _, waits := e.relay.waiting[f.id]; waits && f.deadline > e.now {
+			return
+		}
+		o.pop()
+		e.giveUp(f.id, errUnknown)
+	}
+	kept := e.relay.waits[:0]
+	for _, f := range e.relay.waits {
+		if f.deadline > e.now {
+			if _, waits := e.relay.waiting[f.id]; waits {
+				kept = append(kept, f)
+			}
+			continue
+		}
+		e.giveUp(f.id, errReadLate)
+	}
+	e.relay.waits = kept
+}
+
+func (e *Engine) giveUp(id uint64, text string) {
+	if r, ok := e.relay.waiting[id]; ok {
+		delete(e.relay.waiting, id)
+		r.fail(text)
+	}
+}
+
+func (r *relay) deadline() int64 {
+	if r.order.len() == 0 {
+		return 0
+	}
+	return r.order.at(0).deadline
+}
+
+// forwardedRequest queues a backup's request at P. False: it is malformed.
+func (e *Engine) forwardedRequest(from int, m *reader) bool {
+	r := e.relay.take(e)
+	o := &r.from
+	o.member, o.link = from, e.reports[from].incarnation
+	o.id = m.u64()
+	left := m.u32()
+	r.Client.LastWrite = m.u64()
+	r.W.Proto = int(m.u8())
+	n := m.u32()
+	body := m.b
+	o.args = append(o.args[:0], body...)
+	in := reader{b: o.args, bad: m.bad}
+	r.Args = r.Args[:0]
+	for ; n > 0 && !in.bad; n-- {
+		r.Args = append(r.Args, in.bytes(uint64(in.u32())))
+	}
+	if !in.end() || len(r.Args) == 0 || r.W.Proto != 2 && r.W.Proto != 3 {
+		return false
+	}
+	r.Cmd = command.Lookup(r.Args[0])
+	if r.Cmd == nil || command.Check(r.Cmd, r.Args) != "" || r.Cmd.Place == command.Here && r.Cmd.Name != cmdWait {
+		return false // the backup has checked it
+	}
+	r.Client.Proto = r.W.Proto
+	e.Submit(r)
+	// P gives up a little before the backup does, so that its answer, which knows more, comes first.
+	budget := int64(left) * int64(time.Millisecond)
+	r.deadline = min(r.deadline, e.now+budget-budget/10)
+	return true
+}
+
+func (r *relay) take(e *Engine) *Request {
+	if n := len(r.pool); n > 0 {
+		q := r.pool[n-1]
+		r.pool = r.pool[:n-1]
+		return q
+	}
+	q := &Request{Client: &command.Client{}, from: origin{e: e}}
+	q.Owner = &q.from
+	q.W = resp.Writer{Proto: 2}
+	return q
+}
+
+// Executed implements Owner.
+func (o *origin) Executed(*Request) {}
+
+// Completed sends the reply back the way the request came; if that connection is gone, nobody waits for it.
+func (o *origin) Completed(r *Request) {
+	e := o.e
+	if l := &e.links[o.member]; l.conn != nil && e.reports[o.member].incarnation == o.link {
+		c := &l.channel
+		at := c.begin(msgReply)
+		c.out = le.AppendUint64(c.out, o.id)
+		c.out = le.AppendUint64(c.out, r.seq)
+		c.out = append(c.out, r.W.Buf...)
+		c.end(at)
+	}
+	r.W.Buf = r.W.Buf[:0]
+	if cap(r.W.Buf) > frameSize {
+		r.W.Buf = nil
+	}
+	if cap(o.args) > frameSize {
+		o.args = nil
+	}
+	e.relay.pool = append(e.relay.pool, r)
+}
