@@ -60,6 +60,11 @@ func (l *Log) Recover(visit func(r Record, rec Rec)) (Recovery, error) {
 	l.end, l.tail, l.mark, l.recovered = s.keep, s.keepTail, min(s.mark, s.keepTail), true
 	rec := Recovery{End: s.keep, Records: s.keep, Bytes: s.keepTail, Durable: durable}
 	s.report(&rec, f)
+	for _, gap := range s.dirty {
+		if err := l.zero(gap.from, gap.to); err != nil {
+			return rec, err
+		}
+	}
 	if err := l.clampDurable(l.end); err != nil {
 		return rec, err
 	}
@@ -87,7 +92,13 @@ type scan struct {
 	last, tail     uint64 // the last valid record, and where it ends
 	keep, keepTail uint64 // the last end of a group, and where that ends
 	mark           uint64 // where the records above the durable end begin
+
+	// Rests of segments that are not zero: a crash took the zeros, which were not durable yet, and left the record that
+	// opened the next segment.
+	dirty []span
 }
+
+type span struct{ from, to uint64 }
 
 // run walks until it finds no valid record and says why.
 func (s *scan) run(durable uint64) *fault {
@@ -99,6 +110,9 @@ func (s *scan) run(durable uint64) *fault {
 		}
 		if l.g.firstInSegment(rec.Off) {
 			l.first[rec.Off/l.g.SegmentSize] = rec.Seq
+			if rest := (span{s.tail, rec.Off - SegmentHeaderSize}); !allZero(l.arena[rest.from:rest.to]) {
+				s.dirty = append(s.dirty, rest)
+			}
 		}
 		s.last, s.tail = rec.Seq, rec.End()
 		if rec.Seq <= durable {
