@@ -1,0 +1,204 @@
+package node
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/metrics"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"whale/internal/command"
+	"whale/internal/shard"
+)
+
+// Info implements [command.Server]. Fields that Redis has keep its names and units; lags are in records and say so.
+func (s *server) Info(dst []byte, section string) []byte {
+	f := fields{dst}
+	st := s.loop.engine.Status()
+	switch section {
+	case "server":
+		s.infoServer(&f)
+	case "clients":
+		f.add("connected_clients", s.connected())
+		f.add("maxclients", s.cfg.MaxClients)
+		f.add("blocked_clients", 0)
+	case "memory":
+		s.infoMemory(&f)
+	case "persistence":
+		f.add("loading", 0)
+		f.add("whale_durable_in", s.figures().domain)
+		f.add("whale_log_records", st.End)
+	case "stats":
+		s.infoStats(&f)
+	case "replication":
+		s.infoReplication(&f, &st)
+	case "cpu":
+		infoCPU(&f)
+	case "cluster":
+		f.add("cluster_enabled", 0)
+	case "keyspace":
+		if s.primary && st.Keys > 0 {
+			f.add("db0", fmt.Sprintf("keys=%d,expires=0,avg_ttl=0", st.Keys))
+		}
+	case "whale":
+		s.infoWhale(&f, &st)
+	}
+	return f.dst
+}
+
+// fields appends "name:value" lines.
+type fields struct{ dst []byte }
+
+func (f *fields) add(name string, value any) { f.dst = fmt.Appendf(f.dst, "%s:%v\r\n", name, value) }
+
+func (f *fields) bit(name string, value bool) {
+	if value {
+		f.add(name, 1)
+	} else {
+		f.add(name, 0)
+	}
+}
+
+func (s *server) infoServer(f *fields) {
+	up := time.Since(s.started)
+	f.add("redis_version", command.RedisVersion)
+	f.add("redis_mode", "standalone")
+	f.add("server_name", "whale")
+	f.add("whale_version", s.cfg.Version)
+	f.add("os", "Linux "+runtime.GOARCH)
+	f.add("arch_bits", strconv.IntSize)
+	f.add("multiplexing_api", "epoll")
+	f.add("go_version", runtime.Version())
+	f.add("process_id", os.Getpid())
+	f.add("run_id", fmt.Sprintf("%016x", s.cfg.incarnation))
+	_, port := splitAddress(s.laddr)
+	f.add("tcp_port", port)
+	f.add("server_time_usec", time.Now().UnixMicro())
+	f.add("uptime_in_seconds", int64(up.Seconds()))
+	f.add("uptime_in_days", int64(up.Hours()/24))
+	f.add("whale_member", s.cfg.ID)
+	f.add("whale_folder", s.cfg.Dirs[s.cfg.ID])
+	f.add("io_threads_active", 0)
+}
+
+func (s *server) infoMemory(f *fields) {
+	sizes := s.figures()
+	heap := goHeap()
+	f.add("used_memory", sizes.arenaUsed+sizes.index+heap)
+	f.add("used_memory_dataset", sizes.arenaUsed)
+	f.add("used_memory_overhead", sizes.index+heap)
+	f.add("whale_arena_bytes", sizes.arena)
+	f.add("whale_arena_used_bytes", sizes.arenaUsed)
+	f.add("whale_index_bytes", sizes.index)
+	f.add("whale_go_heap_bytes", heap)
+	f.add("maxmemory", sizes.arena)
+	f.add("maxmemory_policy", "noeviction")
+}
+
+// goHeap is what Go's heap holds, from a counter that is read without stopping anything.
+func goHeap() uint64 {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(sample)
+	if sample[0].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return sample[0].Value.Uint64()
+}
+
+func (s *server) infoStats(f *fields) {
+	var commands, in, out uint64
+	for _, r := range s.loop.reactors {
+		commands += r.shown.commands.Load()
+		in += r.shown.in.Load()
+		out += r.shown.out.Load()
+	}
+	f.add("total_connections_received", s.total.Load())
+	f.add("rejected_connections", s.rejected.Load())
+	f.add("total_commands_processed", commands)
+	f.add("total_net_input_bytes", in)
+	f.add("total_net_output_bytes", out)
+}
+
+func (s *server) infoReplication(f *fields, st *shard.Status) {
+	if !s.primary {
+		host, port := s.address(0)
+		link := "down"
+		if st.Members[0].Connected && st.Serving {
+			link = "up"
+		}
+		f.add("role", "slave")
+		f.add("master_host", host)
+		f.add("master_port", port)
+		f.add("master_link_status", link)
+		f.add("slave_read_only", 0) // writes are taken, and forwarded
+		f.add("slave_repl_offset", st.Installed)
+		f.add("master_repl_offset", st.Stable)
+		return
+	}
+	f.add("role", "master")
+	up := 0
+	for _, m := range st.Members {
+		if m.Self || !m.Connected {
+			continue
+		}
+		host, port := s.address(m.ID)
+		f.add("slave"+strconv.Itoa(up), fmt.Sprintf("ip=%s,port=%s,state=online,offset=%d", host, port, m.Durable))
+		up++
+	}
+	f.add("connected_slaves", up)
+	f.add("master_repl_offset", st.End)
+	infoLags(f, st)
+}
+
+// infoLags says for each backup how many records it is behind the primary's log.
+func infoLags(f *fields, st *shard.Status) {
+	behind := func(seq uint64) uint64 { return st.End - min(seq, st.End) }
+	for _, m := range st.Members {
+		if m.Self {
+			continue
+		}
+		connected := 0
+		if m.Connected {
+			connected = 1
+		}
+		f.add("member"+strconv.Itoa(m.ID), fmt.Sprintf("connected=%d,drained_lag_records=%d,durable_lag_records=%d,forwarded_lag_records=%d,folder=%s",
+			connected, behind(m.Drained), behind(m.Durable), behind(m.Forwarded), m.Name))
+	}
+}
+
+func infoCPU(f *fields) {
+	var use unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &use) != nil {
+		return
+	}
+	f.add("used_cpu_sys", fmt.Sprintf("%d.%06d", use.Stime.Sec, use.Stime.Usec))
+	f.add("used_cpu_user", fmt.Sprintf("%d.%06d", use.Utime.Sec, use.Utime.Usec))
+}
+
+// infoWhale shows the protocol's positions, as record numbers.
+func (s *server) infoWhale(f *fields, st *shard.Status) {
+	state := s.state(*st)
+	f.add("whale_role", state.Role)
+	f.bit("whale_serving", state.Serving)
+	f.add("whale_epoch", st.Epoch)
+	f.add("whale_members", len(st.Members))
+	if state.Waiting != "" {
+		f.add("whale_waiting_for", state.Waiting)
+	}
+	if state.Failed != "" {
+		f.add("whale_failed", state.Failed)
+	}
+	f.add("whale_prepared", st.End)
+	f.add("whale_stable", st.Stable)
+	if !s.primary {
+		f.add("whale_drained", st.Drained)
+		f.add("whale_installed", st.Installed)
+		return
+	}
+	f.bit("whale_writable", st.Writable)
+	f.add("whale_everywhere", st.Every)
+	infoLags(f, st)
+}

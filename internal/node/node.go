@@ -1,0 +1,372 @@
+// Package node is one process of a cluster: it serves Redis clients on sockets, runs the member of the shard that is in
+// its data folder, and connects it to the other members.
+//
+// Everything about a client's command happens on one goroutine, the loop, which owns the engine, the listening socket
+// and connections; with more threads, further goroutines own connections too and hand over to the loop what they cannot
+// answer from the store themselves. The other goroutines only make connections to peers. See [loop] and [reactor].
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"whale/fabric"
+	"whale/fabric/shm"
+	"whale/internal/plog"
+	"whale/internal/replication/whale"
+	"whale/internal/resp"
+	"whale/internal/shard"
+	"whale/internal/store"
+	"whale/pmem"
+)
+
+// Config is a node's settings. Zero fields have the defaults named at them.
+type Config struct {
+	ID      int      // this node's index in Dirs; 0 is the primary
+	Dirs    []string // the members' data folders, in the same order at all of them
+	Listen  string   // where Redis clients connect, host:port; port 0: any free one
+	Secret  string   // the file with the cluster's secret
+	Version string   // of the program, for INFO
+
+	Arena          uint64        // bytes for records; 0: those of the existing memory, 1 GiB for a new one
+	RingSlots      uint64        // of a new memory; 0: plog's default
+	Mirrors        int           // backups that hold a write's data before it is acknowledged; 0: 1
+	CommandTimeout time.Duration // a command that is not done by then fails; 0: 10 s
+	MaxClients     int           // 0: 10000
+	QueueLimit     int           // commands of all clients waiting to be executed; 0: 131072
+	Limits         resp.Limits   // of one command
+	Insecure       bool          // listen on an address that is not loopback
+	Threads        int           // goroutines that serve clients, the loop included; 0: 1
+
+	Log     *slog.Logger // nil: slog's default
+	Observe func(State)  // told of every change, on the loop: must not block; may be nil
+
+	incarnation uint64
+}
+
+// Defaults of [Config].
+const (
+	DefaultArena          = 1 << 30
+	DefaultCommandTimeout = 10 * time.Second
+	DefaultMaxClients     = 10000
+	DefaultQueueLimit     = 128 << 10
+	MaxThreads            = 64
+)
+
+// PermanentError is one that starting the node again does not mend: somebody has to change something first.
+type PermanentError struct{ Err error }
+
+func (e *PermanentError) Error() string { return e.Err.Error() }
+func (e *PermanentError) Unwrap() error { return e.Err }
+
+func permanent(err error) error { return &PermanentError{err} }
+
+// Node is an open node. Make it with Open, run it once with Run, then Close it.
+type Node struct {
+	cfg      Config
+	log      *slog.Logger
+	folder   *Folder
+	endpoint fabric.Endpoint
+	memory   *pmem.File
+	records  *plog.Log
+	store    *store.Store
+	engine   *shard.Engine
+	server   *server
+	loop     *loop
+	peers    *peers
+}
+
+// Open takes the folder, recovers what is in it, and listens; nothing is served and no peer is spoken to before Run. The
+// order is that of a restart in docs/protocol.md: lock, withdraw what peers could do to the memory in an earlier life,
+// read the log, and only then speak.
+//
+// A *[PermanentError] says that trying again is of no use.
+func Open(cfg Config) (_ *Node, err error) {
+	n := &Node{cfg: cfg}
+	if err := n.cfg.setDefaults(); err != nil {
+		return nil, permanent(err)
+	}
+	n.log = n.cfg.Log
+	secret, err := ReadSecret(cfg.Secret)
+	if err != nil {
+		return nil, permanent(err)
+	}
+	defer func() {
+		if err != nil {
+			n.Close()
+		}
+	}()
+	dir := cfg.Dirs[cfg.ID]
+	if n.folder, err = OpenFolder(dir, "whale node"); err != nil {
+		return nil, err
+	}
+	if n.endpoint, err = shm.Open(dir, shm.Options{Secret: secret}); err != nil {
+		return nil, err
+	}
+	if err := n.recover(); err != nil {
+		return nil, err
+	}
+	fd, bound, err := listen(n.cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	n.server = newServer(&n.cfg, time.Now())
+	n.server.laddr, n.server.figures = bound, n.figures
+	if n.engine, err = n.newEngine(); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	if n.loop, err = newLoop(&n.cfg, n.engine, n.endpoint, n.server, fd); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	n.peers = &peers{
+		endpoint: n.endpoint, dirs: n.cfg.Dirs, secret: n.cfg.Secret, log: n.log,
+		self:    hello{From: cfg.ID, Members: len(cfg.Dirs), Incarnation: n.cfg.incarnation, Geometry: n.records.Geometry(), Redis: bound},
+		deliver: func(k *link) { n.loop.mail.put(message{link: k}) },
+	}
+	n.loop.redial = n.peers.redial
+	return n, nil
+}
+
+func (cfg *Config) setDefaults() error {
+	if len(cfg.Dirs) == 0 || len(cfg.Dirs) > plog.MaxMembers {
+		return fmt.Errorf("%d members; possible are 1 to %d: name the data folder of each with --peers", len(cfg.Dirs), plog.MaxMembers)
+	}
+	if cfg.ID < 0 || cfg.ID >= len(cfg.Dirs) {
+		return fmt.Errorf("--id %d: there are %d members, so expected 0 to %d", cfg.ID, len(cfg.Dirs), len(cfg.Dirs)-1)
+	}
+	if err := distinct(cfg.Dirs); err != nil {
+		return err
+	}
+	if err := CheckListen(cfg.Listen, cfg.Insecure); err != nil {
+		return err
+	}
+	if cfg.Threads < 0 || cfg.Threads > MaxThreads {
+		return fmt.Errorf("--threads %d: expected 1 to %d", cfg.Threads, MaxThreads)
+	}
+	if cfg.Mirrors < 0 || cfg.Mirrors > 1 && cfg.Mirrors >= len(cfg.Dirs) {
+		return fmt.Errorf("%d mirrors of %d members: at most all others can be mirrors", cfg.Mirrors, len(cfg.Dirs))
+	}
+	orElse(&cfg.Mirrors, 1)
+	orElse(&cfg.Threads, 1)
+	orElse(&cfg.CommandTimeout, DefaultCommandTimeout)
+	orElse(&cfg.MaxClients, DefaultMaxClients)
+	orElse(&cfg.QueueLimit, DefaultQueueLimit)
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Observe == nil {
+		cfg.Observe = func(State) {}
+	}
+	var random [8]byte
+	rand.Read(random[:])
+	cfg.incarnation = binary.LittleEndian.Uint64(random[:]) | 1
+	return nil
+}
+
+// orElse gives a field that was not set its default.
+func orElse[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// distinct says whether two members have the same folder, also under different names.
+func distinct(dirs []string) error {
+	seen := map[string]int{}
+	for i, dir := range dirs {
+		path, err := filepath.Abs(dir)
+		if err != nil {
+			return err
+		}
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			path = real
+		}
+		if first, ok := seen[path]; ok {
+			return fmt.Errorf("members %d and %d have the same data folder %s: give each its own in --peers", first, i, path)
+		}
+		seen[path] = i
+	}
+	return nil
+}
+
+// recover maps the memory, or makes a new one, and rebuilds the store from its log.
+func (n *Node) recover() error {
+	path := filepath.Join(n.cfg.Dirs[n.cfg.ID], memoryFile)
+	if err := n.openMemory(path); err != nil {
+		return err
+	}
+	role := store.Replica
+	if n.cfg.ID == 0 {
+		role = store.Primary
+	}
+	n.store = store.New(n.records, role)
+	began := time.Now()
+	var found plog.Recovery
+	var err error
+	if fault := pmem.Guard(func() { found, err = n.store.Rebuild() }); fault != nil {
+		err = fault
+	}
+	if err != nil {
+		return permanent(err)
+	}
+	if found.Records > 0 {
+		n.log.Info("recovered", "records", found.Records, "bytes", found.Bytes, "file", path, "took", time.Since(began).Round(time.Millisecond))
+	}
+	if found.CutBytes > 0 {
+		n.log.Warn("cut off the end of the log, which was never durable", "bytes", found.CutBytes, "records", found.CutRecords,
+			"offset", found.CutOffset, "reason", found.CutReason, "file", path)
+	}
+	return nil
+}
+
+// openMemory maps and opens the log; a memory that was never formatted is formatted.
+func (n *Node) openMemory(path string) error {
+	g, size, err := n.wantedGeometry(path)
+	if err != nil {
+		return permanent(err)
+	}
+	if n.memory, err = pmem.Map(path, size, pmem.Options{}); err != nil {
+		return err
+	}
+	id := plog.Identity{Member: uint32(n.cfg.ID)}
+	if fault := pmem.Guard(func() {
+		if n.records, err = plog.Open(n.memory, path, id); errors.Is(err, plog.ErrUnformatted) {
+			if err = plog.Format(n.memory, g, id); err == nil {
+				n.records, err = plog.Open(n.memory, path, id)
+			}
+		}
+	}); fault != nil {
+		err = fault
+	}
+	if err != nil {
+		return permanent(err)
+	}
+	if n.cfg.Arena != 0 && n.records.Geometry().Size() != g.Size() {
+		return permanent(otherArena(path, n.records.Geometry(), n.cfg.Arena))
+	}
+	return nil
+}
+
+// wantedGeometry is the shape of a new memory, and the size to map: 0 for a file that is there.
+func (n *Node) wantedGeometry(path string) (g plog.Geometry, size uint64, err error) {
+	arena := n.cfg.Arena
+	orElse(&arena, DefaultArena)
+	if g, err = plog.DefaultGeometry(arena); err != nil {
+		return g, 0, fmt.Errorf("--arena: %w", err)
+	}
+	if n.cfg.RingSlots != 0 {
+		g.RingSlots = n.cfg.RingSlots
+		if err := g.Validate(); err != nil {
+			return g, 0, err
+		}
+	}
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return g, g.Size(), nil
+	}
+	return g, 0, nil
+}
+
+func otherArena(path string, found plog.Geometry, asked uint64) error {
+	return fmt.Errorf("%s has an arena of %d MiB, and --arena asks for %d MiB: an existing memory keeps its size. Leave --arena out to go on with it, or move the data folders of all nodes away to start anew",
+		path, found.ArenaSize()>>20, asked>>20)
+}
+
+func (n *Node) newEngine() (*shard.Engine, error) {
+	members := len(n.cfg.Dirs)
+	return shard.New(shard.Config{
+		Self: n.cfg.ID, Members: n.cfg.Dirs, Mirrors: n.cfg.Mirrors, Incarnation: n.cfg.incarnation,
+		CommandTimeout: n.cfg.CommandTimeout, QueueLimit: n.cfg.QueueLimit,
+		Buffers: pmem.Heap(shard.BufferSize(members)),
+		Server:  n.server,
+		Core:    whale.New(n.records.Geometry()),
+		Event:   func(text string) { n.log.Debug(text) },
+	}, n.store, n.records, n.endpoint)
+}
+
+func (n *Node) figures() figures {
+	g := n.records.Geometry()
+	return figures{arena: g.ArenaSize(), arenaUsed: n.records.Tail(), index: n.store.Stats().IndexBytes, domain: n.memory.Domain().String()}
+}
+
+// Redis is the address that clients connect to.
+func (n *Node) Redis() string { return n.server.laddr }
+
+// Run serves until ctx ends, and then ends in order: commands under way may finish for a short while. An error means that
+// the node had to end; a *[pmem.Fault] in it names the file that was pulled away under it.
+func (n *Node) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var aside sync.WaitGroup
+	failed := make(chan error, len(n.loop.reactors))
+	for _, r := range n.loop.reactors[1:] {
+		aside.Go(func() {
+			if err := r.serveAside(); err != nil {
+				failed <- err
+				cancel()
+			}
+		})
+	}
+	n.peers.start(ctx)
+	stop := context.AfterFunc(ctx, func() { n.loop.mail.put(message{end: finish}) })
+	defer stop()
+	err := n.loop.serveForever()
+	cancel()
+	for _, r := range n.loop.reactors[1:] {
+		r.mail.put(message{end: leave})
+	}
+	aside.Wait()
+	n.peers.stop()
+	select {
+	case other := <-failed:
+		err = errors.Join(err, other)
+	default:
+	}
+	return err
+}
+
+// Close gives everything back. Run must not be running.
+func (n *Node) Close() error {
+	var errs []error
+	if n.loop != nil {
+		n.loop.close()
+	}
+	if n.engine != nil {
+		n.engine.Close()
+	}
+	if n.endpoint != nil {
+		errs = append(errs, n.endpoint.Close())
+	}
+	if n.records != nil {
+		errs = append(errs, n.records.Close())
+	}
+	if n.memory != nil {
+		errs = append(errs, n.memory.Close())
+	}
+	if n.folder != nil {
+		errs = append(errs, n.folder.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func splitAddress(addr string) (host, port string) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr, "0"
+	}
+	return host, port
+}

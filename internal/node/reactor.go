@@ -1,0 +1,405 @@
+package node
+
+import (
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"whale/fabric"
+	"whale/internal/command"
+	"whale/internal/poller"
+	"whale/internal/resp"
+	"whale/internal/shard"
+	"whale/pmem"
+)
+
+// Engine is what a node asks of its member of the shard; [shard.Engine] is the one there is. All methods but TryRun
+// belong to the loop's goroutine.
+type Engine interface {
+	Submit(r *shard.Request)
+	TryRun(r *shard.Request) bool
+	Connected(member int, incarnation uint64, c fabric.Conn)
+	Step(now int64) (progress bool)
+	Wake() int64
+	Lost() []int
+	Status() shard.Status
+	Close()
+}
+
+// message is what reactors and other goroutines hand to each other. One field is set.
+type message struct {
+	request *request // to the loop: run it; back: it is answered
+	client  *conn    // serve it
+	link    *link    // to the loop: a peer is connected
+	end     ending   // no more is coming
+}
+
+type ending uint8
+
+const (
+	finish ending = iota + 1 // answer what is there, then end
+	leave                    // end now
+)
+
+// reactor serves the connections of one goroutine: it reads, parses, runs what can be answered at once, sends the rest
+// to the engine, and writes the replies in order, with one write for each connection and batch.
+type reactor struct {
+	id     int
+	owner  bool // this reactor's goroutine is the loop, which owns the engine
+	run    Engine
+	loop   *loop
+	server *server
+	log    *slog.Logger
+
+	limits    resp.Limits
+	maxOutput int
+
+	poll    *poller.Poller
+	events  []poller.Event
+	mail    *mailbox[message]
+	inbox   []message
+	outbox  []message // to the loop, sent at the end of the round
+	buffers buffers
+	stock   stock
+	ctx     command.Ctx
+
+	conns   []*conn // by descriptor
+	open    int     // connections in conns
+	zombies int     // closed, but with requests in the engine's hands
+	touched []*conn // to be served before the round ends
+	doomed  []int   // descriptors to be closed when the round ends: until then no new one gets their number
+	busy    bool    // something was submitted: another round is due before parking
+	stop    bool    // nothing is parsed any more
+	now     int64   // unix milliseconds at the start of the round
+
+	counts struct{ commands, in, out uint64 } // since the start
+	shown  struct {                           // counts, as of the end of the last round
+		commands, in, out atomic.Uint64
+		open              atomic.Int64
+	}
+}
+
+var (
+	waitCommand = command.Lookup([]byte("wait"))
+	infoCommand = command.Lookup([]byte("info"))
+	roleCommand = command.Lookup([]byte("role"))
+)
+
+func newReactor(id int, n *loop, s *server, log *slog.Logger, limits resp.Limits) (*reactor, error) {
+	poll, err := poller.New(256)
+	if err != nil {
+		return nil, err
+	}
+	mail, err := newMailbox[message]()
+	if err == nil {
+		err = poll.Add(mail.fd, poller.Readable)
+	}
+	if err != nil {
+		poll.Close()
+		return nil, err
+	}
+	return &reactor{id: id, loop: n, run: n.engine, server: s, log: log, limits: limits, maxOutput: maxOutput, poll: poll, mail: mail}, nil
+}
+
+func (r *reactor) close() {
+	for _, c := range r.conns {
+		if c != nil {
+			r.drop(c, "")
+		}
+	}
+	for _, m := range r.mail.take(nil) { // what came too late
+		if m.link != nil {
+			m.link.conn.Close()
+		}
+		if m.client != nil {
+			r.doomed = append(r.doomed, m.client.fd)
+		}
+	}
+	r.bury()
+	r.mail.close()
+	r.poll.Close()
+}
+
+// serveAside is the goroutine of a reactor that is not the loop.
+func (r *reactor) serveAside() (err error) {
+	defer pmem.Catch(pmem.Arm(), &err)
+	for {
+		r.inbox = r.mail.take(r.inbox)
+		for i := range r.inbox {
+			switch m := &r.inbox[i]; {
+			case m.request != nil:
+				m.request.conn.complete(m.request)
+			case m.client != nil:
+				r.adopt(m.client)
+			case m.end == finish:
+				r.finish()
+			case m.end == leave:
+				return nil
+			}
+		}
+		r.serve()
+		r.bury()
+		r.publish()
+		r.loop.mail.put(r.outbox...)
+		clear(r.outbox)
+		r.outbox = r.outbox[:0]
+		d := time.Duration(0)
+		if r.mail.park() {
+			d = -1
+		}
+		err := r.wait(d)
+		r.mail.unpark()
+		if err != nil {
+			return err
+		}
+		for _, ev := range r.events {
+			if ev.FD == r.mail.fd {
+				r.mail.silence()
+			} else {
+				r.handle(ev)
+			}
+		}
+	}
+}
+
+// wait fills events; d as in [poller.Poller.Wait].
+func (r *reactor) wait(d time.Duration) (err error) {
+	r.events, err = r.poll.Wait(r.events[:0], d)
+	r.now = time.Now().UnixMilli()
+	return err
+}
+
+// publish lets INFO, which may run on another goroutine, see this reactor's counters.
+func (r *reactor) publish() {
+	r.shown.commands.Store(r.counts.commands)
+	r.shown.in.Store(r.counts.in)
+	r.shown.out.Store(r.counts.out)
+	r.shown.open.Store(int64(r.open))
+}
+
+// finish parses nothing more; each connection is closed when what it asked for is answered.
+func (r *reactor) finish() {
+	r.stop = true
+	for _, c := range r.conns {
+		if c != nil {
+			r.touch(c)
+		}
+	}
+}
+
+// adopt begins to serve c.
+func (r *reactor) adopt(c *conn) {
+	c.reactor = r
+	c.chunk = minBuffer
+	c.parser.Limits = r.limits
+	c.watched = poller.Readable
+	for len(r.conns) <= c.fd {
+		r.conns = append(r.conns, nil)
+	}
+	r.conns[c.fd] = c
+	r.open++
+	if err := r.poll.Add(c.fd, c.watched); err != nil {
+		r.drop(c, err.Error())
+	}
+}
+
+// handle reacts to one event of a client's connection: it reads once and dispatches what that completes. The replies
+// leave at the end of the round.
+func (r *reactor) handle(ev poller.Event) {
+	if ev.FD >= len(r.conns) || r.conns[ev.FD] == nil {
+		return
+	}
+	c := r.conns[ev.FD]
+	if ev.Readable {
+		if !c.fill() {
+			r.drop(c, "")
+			return
+		}
+		c.parse()
+	}
+	r.touch(c) // also when nothing can be done: the poller must not report the same again
+}
+
+// dispatch runs or submits one command. q's arguments are checked by nobody yet.
+func (r *reactor) dispatch(c *conn, q *request) {
+	r.counts.commands++
+	cmd := command.Lookup(q.Args[0])
+	if text := command.Check(cmd, q.Args); text != "" {
+		c.fail(q, text)
+		return
+	}
+	q.Cmd, q.Client = cmd, c.client
+	switch {
+	case cmd == waitCommand:
+		c.hold(q)
+		c.enqueue(q)
+		c.barrier = q
+		r.passBarrier(c)
+	case cmd.Place == command.Here && (r.owner || cmd != infoCommand && cmd != roleCommand):
+		w, queued := c.reply(q)
+		r.here(q, w)
+		c.closing = c.client.Quit
+		c.replied(q, queued)
+	case cmd.Place == command.Read && c.first == nil && (r.owner || cmd.LastKey == cmd.FirstKey) && r.tryRun(c, q):
+	default:
+		q.Behind = c.first != nil
+		c.hold(q)
+		c.enqueue(q)
+		r.submit(q)
+	}
+	c.client.Touch(cmd, r.now)
+}
+
+// here runs a command that needs no data.
+func (r *reactor) here(q *request, w *resp.Writer) {
+	r.ctx.Args, r.ctx.W, r.ctx.Client, r.ctx.Server = q.Args, w, q.Client, r.server
+	q.Cmd.Run(&r.ctx)
+	r.ctx.Reset()
+}
+
+// tryRun answers a read straight into the output. False: nothing happened.
+func (r *reactor) tryRun(c *conn, q *request) bool {
+	own := q.W.Buf
+	q.W = *c.writer()
+	ok := r.run.TryRun(&q.Request)
+	if ok {
+		c.out.Buf = q.W.Buf
+	}
+	q.W.Buf = own
+	if ok {
+		r.stock.put(q)
+	}
+	return ok
+}
+
+func (r *reactor) submit(q *request) {
+	r.busy = true
+	if r.owner {
+		r.run.Submit(&q.Request)
+	} else {
+		r.outbox = append(r.outbox, message{request: q})
+	}
+}
+
+// passBarrier sends off a WAIT that has become the first of its connection.
+func (r *reactor) passBarrier(c *conn) {
+	if q := c.barrier; q != nil && c.first == q && !q.sent {
+		q.sent = true
+		r.submit(q)
+	}
+}
+
+// touch notes that c is to be served before the round ends.
+func (r *reactor) touch(c *conn) {
+	if !c.touched {
+		c.touched = true
+		r.touched = append(r.touched, c)
+	}
+}
+
+// serve does for every touched connection what can be done now.
+func (r *reactor) serve() {
+	for i := 0; i < len(r.touched); i++ { // it may grow meanwhile
+		c := r.touched[i]
+		r.touched[i] = nil
+		c.touched = false
+		if c.dead {
+			r.mourn(c)
+		} else {
+			r.serveOne(c)
+		}
+	}
+	r.touched = r.touched[:0]
+}
+
+func (r *reactor) serveOne(c *conn) {
+	for {
+		c.collect()
+		r.passBarrier(c)
+		stopped := c.parse()
+		if !c.flush() {
+			r.drop(c, "")
+			return
+		}
+		if !stopped || c.paused() {
+			break
+		}
+	}
+	if why := c.overdue(); why != "" {
+		r.drop(c, why)
+		return
+	}
+	if (c.eof || c.closing || r.stop) && c.first == nil && c.unsent() == 0 {
+		r.drop(c, "")
+		return
+	}
+	c.giveBack()
+	r.watch(c)
+}
+
+// watch tells the poller what c waits for, if that has changed.
+func (r *reactor) watch(c *conn) {
+	var want poller.Interest
+	if c.wantsRead() {
+		want |= poller.Readable
+	}
+	if c.unsent() > 0 {
+		want |= poller.Writable
+	}
+	if want == c.watched {
+		return
+	}
+	if err := r.poll.Modify(c.fd, want); err != nil {
+		r.drop(c, err.Error())
+		return
+	}
+	c.watched = want
+}
+
+// drop closes a connection; why is for the log, empty for what is usual.
+func (r *reactor) drop(c *conn, why string) {
+	if c.dead {
+		return
+	}
+	if why != "" {
+		r.log.Warn("closing a client's connection", "client", c.client.Addr, "reason", why)
+	}
+	c.dead = true
+	r.conns[c.fd] = nil
+	r.open--
+	r.zombies++
+	r.server.forget(c.client)
+	// Unread input would make the kernel reset the connection, and the last reply (what was wrong) be lost on its way.
+	var scratch [4096]byte
+	for range 16 {
+		if n, err := poller.Read(c.fd, scratch[:]); n == 0 || err != nil {
+			break
+		}
+	}
+	r.doomed = append(r.doomed, c.fd)
+	r.mourn(c)
+}
+
+// mourn throws away the replies of a closed connection, and its buffers when the engine has given the last of its
+// requests back.
+func (r *reactor) mourn(c *conn) {
+	c.discard()
+	if c.first != nil || c.buried {
+		return
+	}
+	c.buried = true
+	r.zombies--
+	r.buffers.put(c.in)
+	r.buffers.put(c.out.Buf)
+	c.in, c.out.Buf = nil, nil
+}
+
+// bury closes the descriptors of dropped connections.
+func (r *reactor) bury() {
+	for _, fd := range r.doomed {
+		unix.Close(fd)
+	}
+	r.doomed = r.doomed[:0]
+}
