@@ -30,6 +30,7 @@ package fabrictest
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"sort"
 	"testing"
 	"time"
@@ -68,11 +69,14 @@ func Run(t *testing.T, f Factory) {
 	}
 }
 
-// Failures runs every check as Run does, but returns what failed, by the name of the check, instead of failing t. A test
-// of the suite itself (and of anything that wraps a provider) shows with it that a broken provider is caught.
-func Failures(t testing.TB, f Factory) map[string]string {
+// Failures runs the checks of these names, or every check, as Run does, but returns what failed, by the name of the check,
+// instead of failing t. A test of the suite itself, or of a checker's own broken variant, shows with it what is caught.
+func Failures(t testing.TB, f Factory, names ...string) map[string]string {
 	out := map[string]string{}
 	for _, c := range checks {
+		if len(names) > 0 && !slices.Contains(names, c.name) {
+			continue
+		}
 		if msg, failed := record(t, func(t testing.TB) { c.run(t, f) }); failed {
 			out[c.name] = msg
 		}

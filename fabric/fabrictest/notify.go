@@ -94,6 +94,12 @@ func checkRingAfterArm(r *rig) {
 			if bell >= 0 && !readable(r, bell) {
 				r.Fatalf("%s with Notify landed after Arm, and the doorbell is not readable", name)
 			}
+			if r.Progress != nil && i%2 == 0 { // Wait has no clock there, and does not tell whether it rang
+				if r.b.ep.Arm() {
+					r.Fatalf("%s with Notify landed after Arm, and the next Arm is true", name)
+				}
+				continue
+			}
 			start := time.Now()
 			r.b.ep.Wait(r.Patience)
 			if took := time.Since(start); took > r.Patience/2 {

@@ -40,10 +40,18 @@ func checkWrite8Behind(r *rig) {
 	local, remote := r.area(r.a, 1024, fabric.LocalOnly), r.area(r.b, 1024+8, allRights)
 	for i := uint64(1); i <= 50; i++ {
 		pattern(i, local.bytes())
+		var ops []fabric.Op
 		for off := uint64(0); off < 1024; off += 256 {
-			r.a.post(write(0, local, off, remote, off, 256, 0))
+			ops = append(ops, write(0, local, off, remote, off, 256, 0))
 		}
-		r.a.post(write8(i, remote, 1024, i, fabric.Signaled))
+		ops = append(ops, write8(i, remote, 1024, i, fabric.Signaled))
+		if i%2 == 0 { // in one batch or one by one
+			r.a.post(ops...)
+		} else {
+			for _, op := range ops {
+				r.a.post(op)
+			}
+		}
 		r.until("the word is visible", func() bool { return remote.word(1024) == i })
 		if d := firstDiff(local.bytes(), remote.bytes()); d >= 0 {
 			r.Fatalf("the word of Write8 %d is visible, byte %d written before it is not", i, d)
