@@ -77,6 +77,7 @@ type Engine struct {
 	relay  relay
 	asked  bool // (P) WAIT wants the members' reports
 	missed int64
+	bad    Fault
 }
 
 const (
@@ -230,9 +231,13 @@ func (e *Engine) execute() bool {
 			break // no room: it stays at the front
 		}
 		e.queue.pop()
+		n++
+		if e.bad == FaultNoGate && r.seq == 0 {
+			r.complete()
+			continue
+		}
 		r.free()
 		e.gated.push(r)
-		n++
 	}
 	if len(e.in.Appended) > 0 {
 		e.log.Commit()
@@ -298,7 +303,7 @@ func (e *Engine) stepBackup() bool {
 		e.fetchMissing()
 		if e.serving.Load() != 0 && e.links[0].inView {
 			if e.dirty.refresh() {
-				e.in.Refresh = true
+				e.in.Refresh = e.bad != FaultKnownS
 				progress = true
 			}
 			e.in.Fetch = append(e.in.Fetch, e.dirty.need...)
@@ -310,6 +315,9 @@ func (e *Engine) stepBackup() bool {
 		if e.poll() {
 			e.stepCore(false)
 			progress = true
+		}
+		if e.bad == FaultKnownS && e.dirty.refreshing {
+			e.resolveAsked()
 		}
 	}
 	return e.forwardQueued() || progress
@@ -330,12 +338,21 @@ func (e *Engine) takeIn() bool {
 
 // learn takes S and DW from this member's control page, where P posts them.
 func (e *Engine) learn() {
-	if s, ok := plog.SeqIn(e.ctl.S(), e.view.Epoch); ok && s <= e.st.Drained() {
+	if s, ok := e.seqOf(e.ctl.S()); ok && s <= e.st.Drained() {
 		e.st.SetStable(s)
 	}
-	if dw, ok := plog.SeqIn(e.ctl.DW(), e.view.Epoch); ok {
+	if dw, ok := e.seqOf(e.ctl.DW()); ok {
 		e.st.Everywhere(min(dw, e.log.End()))
 	}
+}
+
+// seqOf is the seq in a word that another member wrote, if it is of this view's epoch.
+func (e *Engine) seqOf(word uint64) (uint64, bool) {
+	if e.bad == FaultAnyEpoch {
+		_, seq := plog.SplitWord(word)
+		return seq, true
+	}
+	return plog.SeqIn(word, e.view.Epoch)
 }
 
 // fetchMissing asks P for bytes when more than half of the pending table waits for them.
@@ -375,7 +392,7 @@ func (e *Engine) readProgress() {
 		drained, durable, forwarded, _ := e.ctl.Peer(m.ID)
 		p := &e.in.Peers[i]
 		word := func(w, old uint64) uint64 {
-			if seq, ok := plog.SeqIn(w, e.view.Epoch); ok {
+			if seq, ok := e.seqOf(w); ok {
 				return seq
 			}
 			return old
@@ -411,7 +428,7 @@ func (e *Engine) carryOut(out *replication.Effects) {
 		e.resolveFetched()
 	}
 	if out.Fresh {
-		if s, ok := plog.SeqIn(e.mem.Load64(g.Control()+replication.OffScratch), epoch); ok {
+		if s, ok := e.seqOf(e.mem.Load64(g.Control() + replication.OffScratch)); ok {
 			e.st.Drain() // every slot up to S is visible here: S covers nothing else
 			e.st.SetStable(s)
 			e.resolveAsked()

@@ -68,6 +68,10 @@ func (e *Engine) TryRun(r *Request) bool {
 		return false
 	}
 	mark := len(r.W.Buf)
+	if e.bad == FaultReadUnstable && e.primary() {
+		r.Cmd.Run(r.prepare(e.st.Begin(), e.cfg.Server))
+		return true
+	}
 	r.view.begin(e.st, false)
 	r.Cmd.Run(r.prepare(&r.view, e.cfg.Server))
 	if r.view.dirty || e.serving.Load() != epoch {

@@ -135,9 +135,8 @@ func (testServer) Info(dst []byte, section string) []byte { return dst }
 func (testServer) Clients() iter.Seq[*command.Client]     { return func(func(*command.Client) bool) {} }
 
 // newShmRig is a cluster on shared memory, formed and serving.
-func newShmRig(t testing.TB, n int, geo plog.Geometry) *rig {
+func newShmRig(t testing.TB, n int, geo plog.Geometry, dir string) *rig {
 	r := &rig{t: t, geo: geo, now: 1}
-	dir := t.TempDir()
 	for i := range n {
 		sub := filepath.Join(dir, memberName(i))
 		ep, err := shm.Open(sub, shm.Options{Secret: []byte("0123456789abcdef0123456789abcdef")})

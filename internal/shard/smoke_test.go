@@ -7,7 +7,7 @@ import (
 )
 
 func TestSetAtPIsReadEverywhere(t *testing.T) {
-	r := newShmRig(t, 3, smallGeometry)
+	r := newShmRig(t, 3, smallGeometry, t.TempDir())
 	c := &command.Client{}
 	q := r.issue(r.members[0], newRequest(c, "set", "k", "v"))
 	r.step()

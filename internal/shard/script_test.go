@@ -1,0 +1,205 @@
+package shard
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/datadriven"
+
+	"whale/internal/command"
+	"whale/internal/plog"
+	"whale/internal/replication/whale"
+)
+
+// The scripts in testdata read as stories. A line of a story is one of
+//
+//	P: a = set k v            client a asks P; "a =" is its name and, up to a digit, its connection's
+//	P: a = set k x*4096       the same with a value of 4096 x
+//	deliver P->B1 [slots]     what is on that way arrives: all, or slots, data, flush, control, message, readS, readBytes
+//	deliver all               everything arrives, and what follows from it, until nothing is on the way
+//	pending                   what is on the way
+//	tick 100ms                time passes
+//	crash B1, restart B1      the process ends; starts again from its memory, and is connected
+//	poke B1 S 1 2            a word of an old epoch lands: S of epoch 1 is 2
+//	break B1 P                a connection is lost; "connect B1 P" makes a new one
+//	form                      everything arrives until all serve
+//
+// After each line the members run until nothing moves, and the answers that came are shown.
+
+func TestScripts(t *testing.T) {
+	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
+		var s *simRig
+		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
+			switch d.Cmd {
+			case "cluster":
+				members := 3
+				d.MaybeScanArgs(t, "members", &members)
+				s = newSimRig(t, members, whale.FaultNone, FaultNone)
+				s.form()
+				s.story.Reset()
+				return "all serve\n"
+			case "story":
+				return s.tell(d.Input)
+			}
+			d.Fatalf(t, "unknown command %s", d.Cmd)
+			return ""
+		})
+	})
+}
+
+// tell runs the lines of a story and returns what happened.
+func (s *simRig) tell(lines string) string {
+	s.story.Reset()
+	for _, line := range strings.Split(strings.TrimSpace(lines), "\n") {
+		fmt.Fprintf(&s.story, "> %s\n", line)
+		s.line(strings.Fields(line))
+		s.step()
+		s.answers()
+		if v := s.check(); v != "" {
+			fmt.Fprintf(&s.story, "VIOLATION %s\n", v)
+		}
+	}
+	return s.story.String()
+}
+
+func (s *simRig) line(w []string) {
+	switch {
+	case len(w) > 3 && strings.HasSuffix(w[0], ":") && w[2] == "=":
+		s.ask(s.member(strings.TrimSuffix(w[0], ":")), w[1], w[3:])
+	case w[0] == "deliver" && w[1] == "all":
+		for s.net.DeliverAll() > 0 || s.step() {
+		}
+	case w[0] == "deliver":
+		from, to, _ := strings.Cut(w[1], "->")
+		region := ""
+		if len(w) > 2 {
+			region = w[2]
+		}
+		if s.deliver(from, to, region) == 0 {
+			s.story.WriteString("nothing to deliver\n")
+		}
+	case w[0] == "pending":
+		s.story.WriteString(s.pending())
+	case w[0] == "tick":
+		var ms int64
+		fmt.Sscanf(w[1], "%dms", &ms)
+		s.now += ms * 1e6
+	case w[0] == "crash":
+		s.crash(s.member(w[1]))
+	case w[0] == "restart":
+		s.boot(s.member(w[1]).id)
+	case w[0] == "wipe":
+		m := s.member(w[1])
+		clear(m.mem.Bytes())
+		if err := plog.Format(m.mem, s.geo, plog.Identity{Member: uint32(m.id)}); err != nil {
+			s.t.Fatal(err)
+		}
+	case w[0] == "break":
+		s.net.Break(w[1], w[2])
+	case w[0] == "connect":
+		s.connect(s.member(w[1]), s.member(w[2]))
+	case w[0] == "form":
+		s.form()
+	case w[0] == "poke":
+		var epoch uint32
+		var seq uint64
+		fmt.Sscan(w[3], &epoch)
+		fmt.Sscan(w[4], &seq)
+		s.member(w[1]).log.Control().SetS(plog.Word(epoch, seq))
+	case w[0] == "show":
+		for _, m := range s.members {
+			if m.e != nil {
+				st := m.e.Status()
+				fmt.Fprintf(&s.story, "  %s epoch %d serving %v end %d stable %d drained %d installed %d\n", m.name, st.Epoch, st.Serving, st.End, st.Stable, st.Drained, st.Installed)
+			}
+		}
+	default:
+		s.t.Fatalf("a story has no line %q", strings.Join(w, " "))
+	}
+}
+
+func (s *simRig) ask(m *member, name string, args []string) {
+	conn := strings.TrimRight(name, "0123456789")
+	if s.clients[conn] == nil {
+		s.clients[conn] = &command.Client{}
+	}
+	for i, a := range args {
+		if c, n, ok := strings.Cut(a, "*"); ok && len(c) == 1 { // x*4096
+			k, err := strconv.Atoi(n)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			args[i] = strings.Repeat(c, k)
+		}
+	}
+	q := newRequest(s.clients[conn], args...)
+	s.asked[name] = q
+	s.names = append(s.names, name)
+	s.issue(m, q)
+}
+
+// answers shows the replies that have come.
+func (s *simRig) answers() {
+	for _, name := range s.names {
+		if q := s.asked[name]; q.done && !s.shown[name] {
+			s.shown[name] = true
+			reply := strings.TrimSuffix(string(q.W.Buf), "\r\n")
+			if len(reply) > 200 && reply[0] == '$' {
+				reply = fmt.Sprintf("%d bytes, the last is %c", len(reply), reply[len(reply)-1])
+			}
+			fmt.Fprintf(&s.story, "%s: %s\n", name, strings.ReplaceAll(reply, "\r\n", " "))
+		}
+	}
+}
+
+// TestScriptsCatchBrokenVariants tells each story to a cluster that breaks the rule which the story is about: it must not
+// end as it should.
+func TestScriptsCatchBrokenVariants(t *testing.T) {
+	for _, v := range []struct {
+		script string
+		core   whale.Fault
+		engine Fault
+	}{
+		{"trap01_completion_is_not_visibility", whale.FaultEarlyCommit, FaultNone},
+		{"trap02_data_is_not_metadata", whale.FaultDataOnly, FaultNone},
+		{"trap02_data_is_not_metadata", whale.FaultNone, FaultKnownS},
+		{"trap03_primary_reads_stable", whale.FaultNone, FaultReadUnstable},
+		{"trap08_replies_that_reveal", whale.FaultNone, FaultNoGate},
+		{"trap11_words_of_another_epoch", whale.FaultNone, FaultAnyEpoch},
+	} {
+		t.Run(fmt.Sprintf("%s core=%d engine=%d", v.script, v.core, v.engine), func(t *testing.T) {
+			good, bad := playScript(t, v.script, whale.FaultNone, FaultNone), playScript(t, v.script, v.core, v.engine)
+			if strings.Contains(good, "VIOLATION") {
+				t.Fatalf("the rule-abiding cluster violates an invariant:\n%s", good)
+			}
+			if good == bad {
+				t.Fatalf("the broken variant tells the same story:\n%s", bad)
+			}
+		})
+	}
+}
+
+// playScript tells the stories of a script without comparing them with what they should be.
+func playScript(t *testing.T, script string, core whale.Fault, engine Fault) string {
+	b, err := os.ReadFile(filepath.Join("testdata", script))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told strings.Builder
+	var s *simRig
+	datadriven.RunTestFromString(t, string(b), func(t *testing.T, d *datadriven.TestData) string {
+		if d.Cmd == "cluster" {
+			s = newSimRig(t, 3, core, engine)
+			s.form()
+			s.story.Reset()
+			return d.Expected
+		}
+		told.WriteString(s.tell(d.Input))
+		return d.Expected
+	})
+	return told.String()
+}

@@ -1,0 +1,166 @@
+package shard
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"whale/fabric"
+	"whale/fabric/simfab"
+	"whale/internal/command"
+	"whale/internal/plog"
+	"whale/internal/replication/whale"
+	"whale/pmem"
+)
+
+// simRig is a cluster on the simulated fabric: nothing arrives before the test says so.
+type simRig struct {
+	rig
+	net     *simfab.Network
+	engine  Fault
+	clients map[string]*command.Client
+	asked   map[string]*request
+	shown   map[string]bool
+	names   []string // of requests, in the order in which they were made
+	story   strings.Builder
+}
+
+func newSimRig(t testing.TB, n int, core whale.Fault, engine Fault) *simRig {
+	s := &simRig{rig: rig{t: t, geo: smallGeometry, now: 1, fault: core}, net: simfab.New(simfab.Options{}), engine: engine,
+		clients: map[string]*command.Client{}, asked: map[string]*request{}, shown: map[string]bool{}}
+	s.events = &s.story
+	for i := range n {
+		mem := pmem.HeapOf(s.geo.Size(), pmem.ADR)
+		if err := plog.Format(mem, s.geo, plog.Identity{Member: uint32(i)}); err != nil {
+			t.Fatal(err)
+		}
+		s.members = append(s.members, &member{id: i, name: memberName(i), mem: mem})
+	}
+	for i := range n {
+		s.boot(i)
+	}
+	return s
+}
+
+// boot starts a member from its memory and connects it to all that run.
+func (s *simRig) boot(i int) {
+	m := s.members[i]
+	m.ep = s.net.Endpoint(m.name)
+	if err := s.start(m); err != nil {
+		fmt.Fprintf(&s.story, "%s: %v\n", m.name, err)
+		m.e = nil
+		return
+	}
+	m.e.Break(s.engine)
+	for _, o := range s.members {
+		if o != m && o.e != nil {
+			s.connect(m, o)
+		}
+	}
+}
+
+func (s *simRig) connect(a, b *member) {
+	ca, cb := s.net.Connect(a.name, b.name)
+	a.e.Connected(b.id, 1, ca)
+	b.e.Connected(a.id, 1, cb)
+}
+
+// form lets everything arrive until all serve.
+func (s *simRig) form() {
+	s.net.Auto(true)
+	s.untilServing()
+	s.step()
+	s.net.Auto(false)
+}
+
+func (s *simRig) member(name string) *member {
+	for _, m := range s.members {
+		if m.name == name {
+			return m
+		}
+	}
+	s.t.Fatalf("no member %q", name)
+	return nil
+}
+
+// region tells which part of a member's memory an operation is for.
+func (s *simRig) region(e simfab.Event) string {
+	off := e.Off + s.geo.Control()
+	switch {
+	case e.Kind == fabric.Send:
+		return "message"
+	case e.Kind == fabric.Flush:
+		return "flush"
+	case e.Kind == fabric.Read && off < s.geo.Ring():
+		return "readS"
+	case e.Kind == fabric.Read:
+		return "readBytes"
+	case off < s.geo.Ring():
+		return "control"
+	case off < s.geo.Arena():
+		return "slots"
+	}
+	return "data"
+}
+
+// deliver lets operations on the way from one member to another arrive, those for one region or ("") all.
+func (s *simRig) deliver(from, to, region string) int {
+	return s.net.DeliverAll(simfab.From(from), simfab.To(to), func(e simfab.Event) bool { return region == "" || s.region(e) == region })
+}
+
+// pending lists what is on the way.
+func (s *simRig) pending() string {
+	var b strings.Builder
+	for _, e := range s.net.Pending() {
+		fmt.Fprintf(&b, "  %s->%s %s\n", e.From, e.To, s.region(e))
+	}
+	if b.Len() == 0 {
+		return "  nothing\n"
+	}
+	return b.String()
+}
+
+// crash ends a member's process; its memory stays.
+func (s *simRig) crash(m *member) {
+	s.net.Crash(m.name)
+	m.e = nil
+	for _, o := range s.members {
+		if o.e != nil {
+			o.e.Step(s.now)
+		}
+	}
+}
+
+// check looks at the members' memories and says which invariant does not hold. It shares no code with the engine but the
+// layout.
+func (s *simRig) check() string {
+	p := s.members[0]
+	if p.e == nil || !p.e.Status().Serving {
+		return ""
+	}
+	tag, stable := plog.SplitWord(p.log.Control().S())
+	epoch := p.log.Epoch()
+	if tag != uint16(epoch) {
+		return ""
+	}
+	for seq := uint64(1); seq <= stable; seq++ {
+		it, err := p.log.Seek(seq)
+		if err != nil {
+			return fmt.Sprintf("StableIsHeld: P does not hold record %d", seq)
+		}
+		rec, _, _ := it.Next()
+		for _, b := range s.members[1:] {
+			if b.e == nil || !b.e.Status().Serving {
+				continue
+			}
+			slot, ok := plog.LoadSlot(b.mem, s.geo.SlotOff(seq))
+			if seq > b.st.Drained() && !(ok && slot.Seq == seq && slot.Epoch == epoch) {
+				return fmt.Sprintf("KnownBeforeStable: S is %d, and the slot of %d is not visible at %s", stable, seq, b.name)
+			}
+		}
+		if m := s.members[1]; !m.log.Verify(rec) {
+			return fmt.Sprintf("StableIsHeld: S is %d, and %s does not hold record %d", stable, m.name, seq)
+		}
+	}
+	return ""
+}
