@@ -32,7 +32,7 @@ type benchFlags struct {
 	replicas                int
 	count, seed             uint64
 	duration, warmup        time.Duration
-	arenaMiB                uint64
+	arena                   size
 	dir, redisServer, csv   string
 }
 
@@ -58,7 +58,6 @@ each size of values and round. The runs alternate; medians are printed with thei
   whale bench redis --compare --rounds 5`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cmd.SilenceUsage = true
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			cmd.SetContext(ctx)
@@ -85,7 +84,8 @@ each size of values and round. The runs alternate; medians are printed with thei
 	fl.BoolVar(&f.noFill, "no-fill", false, "do not set all keys first: they are there, with values of the right size (not with --compare)")
 	fl.StringVar(&f.csv, "csv", "", "also write every run as CSV to this file; -: to standard output instead of the table")
 	fl.IntVar(&f.rounds, "rounds", 5, "--compare: rounds; medians of them are printed")
-	fl.Uint64Var(&f.arenaMiB, "arena-mib", 2048, "--compare: arena of each node in MiB; it bounds the SETs of a run")
+	f.arena = 2 << 30
+	fl.Var(&f.arena, "arena", "--compare: memory of each node for records; it bounds the SETs of a run")
 	fl.StringVar(&f.dir, "dir", "", "--compare: folder below which a temporary one is made for all data (default: the system's)")
 	fl.StringVar(&f.redisServer, "redis-server", "redis-server", "--compare: the redis-server to start")
 	cmd.MarkFlagsOneRequired("addr", "compare")
@@ -127,7 +127,7 @@ func (f *benchFlags) runCompare(cmd *cobra.Command) error {
 		return fmt.Errorf("finding this program, to start a cluster with it: %w", err)
 	}
 	c := eval.Compare{
-		Whale: []string{self, "dev"}, RedisServer: f.redisServer, Dir: f.dir, Arena: f.arenaMiB << 20, Keys: f.keys, Values: f.values,
+		Whale: []string{self, "dev"}, RedisServer: f.redisServer, Dir: f.dir, Arena: uint64(f.arena), Keys: f.keys, Values: f.values,
 		Conns: f.conns, Pipelines: f.pipeline, Rounds: f.rounds, Duration: f.duration, Warmup: f.warmup, Workers: f.workers, Seed: f.seed,
 		Notes: cmd.ErrOrStderr(),
 	}

@@ -12,7 +12,7 @@ import (
 //
 //	magic 8, version 4, from 4, to 4, members 4, incarnation 8, ring slots 8, segment size 8, segments 8, Redis address
 //
-// The version covers everything that members do in each other's memory: control words, slots, records, messages.
+// The version is ProtocolVersion. It covers control words, slots, records and messages.
 type hello struct {
 	From, To    int // member indexes, as the sender sees them
 	Members     int
@@ -21,17 +21,20 @@ type hello struct {
 	Redis       string // where the sender serves clients, for ROLE and INFO
 }
 
+// ProtocolVersion is the version of what nodes say to each other and do in each other's memory. Nodes of different
+// versions refuse each other.
+const ProtocolVersion = 1
+
 const (
-	helloMagic   = "whalenod"
-	helloVersion = 1
-	helloSize    = 56 // without the address
-	maxAddress   = 256
+	helloMagic = "whalenod"
+	helloSize  = 56 // without the address
+	maxAddress = 256
 )
 
 func (h *hello) encode() []byte {
 	b := make([]byte, 0, helloSize)
 	b = append(b, helloMagic...)
-	for _, v := range []int{helloVersion, h.From, h.To, h.Members} {
+	for _, v := range []int{ProtocolVersion, h.From, h.To, h.Members} {
 		b = binary.LittleEndian.AppendUint32(b, uint32(v))
 	}
 	for _, v := range []uint64{h.Incarnation, h.Geometry.RingSlots, h.Geometry.SegmentSize, h.Geometry.Segments} {
@@ -44,8 +47,8 @@ func decodeHello(b []byte) (hello, error) {
 	if len(b) < len(helloMagic)+4 || string(b[:len(helloMagic)]) != helloMagic {
 		return hello{}, fmt.Errorf("not a hello of a Whale node: % x", b[:min(len(b), 12)])
 	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v != helloVersion {
-		return hello{}, fmt.Errorf("protocol version %d, expected %d: run the same release of whale on all nodes", v, helloVersion)
+	if v := binary.LittleEndian.Uint32(b[8:]); v != ProtocolVersion {
+		return hello{}, fmt.Errorf("protocol version %d, expected %d: run the same release of whale on all nodes", v, ProtocolVersion)
 	}
 	if len(b) < helloSize || len(b) > helloSize+maxAddress {
 		return hello{}, fmt.Errorf("a hello of %d bytes, expected %d to %d", len(b), helloSize, helloSize+maxAddress)

@@ -200,5 +200,4 @@ func (s *server) infoWhale(f *fields, st *shard.Status) {
 	}
 	f.bit("whale_writable", st.Writable)
 	f.add("whale_everywhere", st.Every)
-	infoLags(f, st)
 }

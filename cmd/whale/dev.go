@@ -1,0 +1,72 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"whale/internal/dev"
+	"whale/internal/node"
+)
+
+func devCmd() *cobra.Command {
+	cfg := dev.Config{}
+	var arena size
+	var timeout time.Duration
+	var threads int
+	cmd := &cobra.Command{
+		Use:   "dev",
+		Short: "Run a whole cluster on this machine, to try things",
+		Long: `Starts a cluster of real processes on this machine, waits until it serves, and watches over it: a node that dies is
+started again. Ctrl-C stops everything; the data stays in --dir and is there again at the next start.
+
+All copies are on this one machine: they survive the end of processes, not that of the machine.`,
+		Example: `  whale dev
+  whale dev --nodes 5 --port 7101 --dir ./five --arena 256MiB`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			self, err := os.Executable()
+			if err != nil {
+				return err
+			}
+			cfg.Program = []string{self, "serve"}
+			cfg.Out = cmd.OutOrStdout()
+			for _, name := range []string{"arena", "timeout", "threads"} {
+				if f := cmd.Flags().Lookup(name); f.Changed {
+					cfg.Flags = append(cfg.Flags, "--"+name, f.Value.String())
+				}
+			}
+			return runDev(cmd.Context(), cfg)
+		},
+	}
+	fl := cmd.Flags()
+	fl.IntVar(&cfg.Nodes, "nodes", 3, fmt.Sprintf("number of nodes, 1 to %d", dev.MaxNodes))
+	fl.IntVar(&cfg.Port, "port", 7001, "node i serves Redis clients on port+i")
+	fl.StringVar(&cfg.Dir, "dir", "./whale-data", "where the nodes keep their data, a folder each")
+	fl.Var(&arena, "arena", "memory of each node for records (default: that of the existing data, or 1GiB)")
+	fl.DurationVar(&timeout, "timeout", node.DefaultCommandTimeout, "a command that is not done by then fails")
+	fl.IntVar(&threads, "threads", 1, "threads of each node that serve clients")
+	return cmd
+}
+
+func runDev(ctx context.Context, cfg dev.Config) error {
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	c, err := dev.Start(ctx, cfg)
+	if ctx.Err() != nil && err != nil {
+		return fmt.Errorf("interrupted while the cluster was starting; the data is kept in %s", cfg.Dir)
+	}
+	if err != nil {
+		return err
+	}
+	c.Table()
+	c.Run(ctx)
+	return nil
+}
