@@ -10,6 +10,7 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 
+	"whale/fabric/simfab"
 	"whale/internal/command"
 	"whale/internal/plog"
 	"whale/internal/replication/whale"
@@ -38,7 +39,7 @@ func TestScripts(t *testing.T) {
 			case "cluster":
 				members := 3
 				d.MaybeScanArgs(t, "members", &members)
-				s = newSimRig(t, members, whale.FaultNone, FaultNone)
+				s = newSimRig(t, members, whale.FaultNone, FaultNone, simfab.Options{})
 				s.form()
 				s.story.Reset()
 				return "all serve\n"
@@ -193,7 +194,7 @@ func playScript(t *testing.T, script string, core whale.Fault, engine Fault) str
 	var s *simRig
 	datadriven.RunTestFromString(t, string(b), func(t *testing.T, d *datadriven.TestData) string {
 		if d.Cmd == "cluster" {
-			s = newSimRig(t, 3, core, engine)
+			s = newSimRig(t, 3, core, engine, simfab.Options{})
 			s.form()
 			s.story.Reset()
 			return d.Expected

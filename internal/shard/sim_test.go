@@ -25,8 +25,8 @@ type simRig struct {
 	story   strings.Builder
 }
 
-func newSimRig(t testing.TB, n int, core whale.Fault, engine Fault) *simRig {
-	s := &simRig{rig: rig{t: t, geo: smallGeometry, now: 1, fault: core}, net: simfab.New(simfab.Options{}), engine: engine,
+func newSimRig(t testing.TB, n int, core whale.Fault, engine Fault, options simfab.Options) *simRig {
+	s := &simRig{rig: rig{t: t, geo: smallGeometry, now: 1, fault: core}, net: simfab.New(options), engine: engine,
 		clients: map[string]*command.Client{}, asked: map[string]*request{}, shown: map[string]bool{}}
 	s.events = &s.story
 	for i := range n {
@@ -63,6 +63,17 @@ func (s *simRig) connect(a, b *member) {
 	ca, cb := s.net.Connect(a.name, b.name)
 	a.e.Connected(b.id, 1, ca)
 	b.e.Connected(a.id, 1, cb)
+}
+
+// redial connects anew what was lost.
+func (s *simRig) redial() {
+	for _, m := range s.members {
+		for _, id := range m.e.Lost() {
+			if o := s.members[id]; m.e.links[id].conn == nil {
+				s.connect(m, o)
+			}
+		}
+	}
 }
 
 // form lets everything arrive until all serve.
