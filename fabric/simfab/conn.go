@@ -215,7 +215,9 @@ func (c *conn) completeEarly(o *op) bool {
 		return false
 	}
 	o.take()
-	c.net.logf("complete %d", o.id)
+	if c.net.opts.Log != nil { // the arguments alone would allocate
+		c.net.logf("complete %d", o.id)
+	}
 	c.complete(o)
 	return true
 }

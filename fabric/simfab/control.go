@@ -2,6 +2,7 @@ package simfab
 
 import (
 	"fmt"
+	"slices"
 
 	"whale/fabric"
 )
@@ -95,8 +96,9 @@ func (n *Network) DeliverWords(e Event, first, count int) error {
 	if err := o.check(); err != nil {
 		return err
 	}
-	if o.parts == nil {
-		o.parts = make([]bool, total)
+	if len(o.parts) == 0 {
+		o.parts = slices.Grow(o.parts, total)[:total]
+		clear(o.parts)
 	}
 	_, to, _ := o.target()
 	from, _ := o.local()
@@ -106,7 +108,9 @@ func (n *Network) DeliverWords(e Event, first, count int) error {
 			o.copyWord(to, from, w)
 		}
 	}
-	n.logf("land %d words %d to %d", o.id, first, first+count)
+	if n.opts.Log != nil {
+		n.logf("land %d words %d to %d", o.id, first, first+count)
+	}
 	return nil
 }
 
@@ -117,10 +121,11 @@ func (n *Network) Complete(e Event) error {
 	if err != nil {
 		return err
 	}
-	if o.c.held || o.completed || o.pos != o.c.done {
+	c := o.c
+	if c.held || o.completed || o.pos != c.done {
 		return fmt.Errorf("simfab: event %v is held, completed, or behind one that is not", o.event())
 	}
-	if !o.c.completeEarly(o) && !o.c.dead {
+	if !c.completeEarly(o) && !c.dead { // dead: it has failed, and its completion says so
 		return fmt.Errorf("simfab: event %v completes only when it has landed", e)
 	}
 	return nil

@@ -171,7 +171,7 @@ func (c *conn) receive(recv *fabric.Op, msg []byte) error {
 
 // copyRest lands what copyWords has not.
 func (o *op) copyRest(to, from []byte) {
-	if o.parts == nil {
+	if len(o.parts) == 0 {
 		copy(to, from)
 		return
 	}

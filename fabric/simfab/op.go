@@ -16,7 +16,7 @@ type op struct {
 	bad       error  // malformed, or not supported
 	taken     bool   // data holds what is sent: local memory is not read any more
 	data      []byte
-	parts     []bool // words that landed ahead of the others; nil: none
+	parts     []bool // words that landed ahead of the others; empty: none
 	result    uint64 // what an atomic found
 	landed    bool
 	completed bool
@@ -32,7 +32,7 @@ func (n *Network) newOp() *op {
 }
 
 func (n *Network) freeOp(o *op) {
-	*o = op{}
+	*o = op{parts: o.parts[:0]}
 	n.ops = append(n.ops, o)
 }
 
