@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -187,4 +188,32 @@ func TestClientListWhileOthersChange(t *testing.T) {
 		}
 	})
 	both.Wait()
+}
+
+// TestRedisTools: Redis's own tools find what they ask for.
+func TestRedisTools(t *testing.T) {
+	socket := serve(t)
+	for _, c := range []struct {
+		name, input string
+		args, want  []string
+	}{
+		{"redis-cli", "", []string{"-3", "SET", "a", "1"}, []string{"OK"}},
+		{"redis-cli", "SET a 1\nINCR a\nGET none\nHELP GET\nCLIENT NO-EVICT\nINFO server\n", []string{"--no-raw"},
+			[]string{"OK", "(integer) 2", "(nil)", "wrong number of arguments for 'client|no-evict' command", "# Server"}},
+		{"redis-cli", "", []string{"--json", "COMMAND", "DOCS", "get"}, []string{`"summary":"Returns the value of a key"`}},
+		{"redis-benchmark", "", []string{"-n", "300", "-c", "5", "-P", "4", "-q", "-t", "ping,set,get,incr,mset"}, []string{"PING_INLINE", "PING_MBULK", "SET", "GET", "INCR", "MSET"}},
+	} {
+		binary, err := exec.LookPath(c.name)
+		if err != nil {
+			t.Skip("no " + c.name + " on the PATH: install redis-tools")
+		}
+		tool := exec.Command(binary, append([]string{"-s", socket}, c.args...)...)
+		tool.Stdin = strings.NewReader(c.input)
+		out, err := tool.CombinedOutput()
+		for _, want := range c.want {
+			if err != nil || !strings.Contains(string(out), want) {
+				t.Errorf("%s %q: %v, no %q in\n%s", c.name, c.args, err, want, out)
+			}
+		}
+	}
 }

@@ -239,6 +239,10 @@ func TestScratch(t *testing.T) {
 		}
 		c.Reset()
 	}
+	first := &c.Scratch(8)[0]
+	if c.Reset(); first != &c.Scratch(8)[0] {
+		t.Error("memory is not used again")
+	}
 	c.Scratch(10 << 20)
 	if c.Reset(); cap(c.scratch) > keptScratch {
 		t.Errorf("%d bytes are kept for ever", cap(c.scratch))

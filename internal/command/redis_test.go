@@ -230,6 +230,7 @@ func TestProtocolErrorsAsRedis(t *testing.T) {
 		"*1\r\n:1\r\n", "*1\r\n\r\n", "*1\r\n$-1\r\n", "*1\r\n$x\r\n", "*1\r\n$\r\n", "*1\r\n$01\r\n", "*1\r\n$600000000\r\n", "*1\r\nPING\r\n",
 		"PING\r\n*0\r\n*-5\r\n\r\nECHO a\r\n*q\r\nPING\r\n",
 		"ECHO \"a\r\n", "ECHO 'a\r\n", "ECHO \"a\"b\r\n", "ECHO 'a'b\r\n", "'\n", "ECHO \"a\\\"\r\n",
+		"ECHO a\vb\fc\r\nECHO \v\fa\r\nPING \"a\"\v\r\nECHO a\rb\r\n*x\r\n",
 		strings.Repeat("x", 70_000), "*" + strings.Repeat("1", 70_000), "*1\r\n$" + strings.Repeat("1", 70_000),
 		"*2\r\n$4\r\nPING\r\n$3\r\nabcXY*1\r\n$4\r\nPING\r\nPING 'a b' \r\nPING \"\\x41\\n\\q\" \n*!\r\n",
 	} {

@@ -272,8 +272,8 @@ func (p *Parser) inline(buf []byte, dst [][]byte) (args [][]byte, n int, err err
 	return args, end + 1, nil
 }
 
-// splitLine appends the words of line to dst, unquoting them in place, which never makes them longer. Blanks are those
-// of C's isspace. ok is false when a quote stays open or something sticks to a closing one.
+// splitLine appends the words of line to dst, unquoting them in place, which never makes them longer. ok is false when a
+// quote stays open or something sticks to a closing one.
 func splitLine(line []byte, dst [][]byte) (words [][]byte, ok bool) {
 	for r := 0; ; {
 		for r < len(line) && isBlank(line[r]) {
@@ -298,7 +298,7 @@ func unquoteWord(line []byte, start int) (word []byte, next int, ok bool) {
 	for r := start; r < len(line); {
 		c := line[r]
 		switch {
-		case quote == 0 && isBlank(c):
+		case quote == 0 && isBlank(c) && c != '\v' && c != '\f': // a word may have these inside, as in Redis
 			return line[start:w:w], r, true
 		case quote == 0 && (c == '"' || c == '\''):
 			quote = c
@@ -350,4 +350,5 @@ func hexDigit(c byte) int {
 	return -1
 }
 
+// isBlank is C's isspace.
 func isBlank(c byte) bool { return c == ' ' || c >= '\t' && c <= '\r' }

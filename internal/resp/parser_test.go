@@ -94,6 +94,7 @@ func TestParser(t *testing.T) {
 		{name: "count: late end", stream: "*" + long + "\r\n", err: errMultibulkHeader, limits: small},
 		{name: "size: no dollar", stream: "*1\r\n:3\r\n", err: &ProtocolError{"expected '$', got ':'"}},
 		{name: "size: empty line", stream: "*1\r\n\r\n", err: &ProtocolError{"expected '$', got '\r'"}},
+		{name: "size: no dollar, line not whole", stream: "*1\r\n:3\r"},
 		{name: "size: negative", stream: "*1\r\n$-1\r\n", err: errBulkLength},
 		{name: "size: no number", stream: "*1\r\n$x\r\n", err: errBulkLength},
 		{name: "size: too large", stream: "*1\r\n$21\r\n", err: errBulkLength, limits: small},
@@ -103,6 +104,7 @@ func TestParser(t *testing.T) {
 
 		{name: "inline", stream: "  SET a\t b \r\nGET a\n", want: []string{`["SET" "a" "b"]`, `["GET" "a"]`}},
 		{name: "blank lines", stream: "\r\n\n  \r\nPING\r\n", want: []string{`["PING"]`}},
+		{name: "all kinds of blanks", stream: "\vECHO\ra\tb\vc\f \vd\n", want: []string{`["ECHO" "a" "b\vc\f" "d"]`}},
 		{name: "double quotes", stream: `ECHO "a b\n\r\t\b\a\x41\x4G\"\\\q"` + "\n", want: []string{`["ECHO" "a b\n\r\t\b\aAx4G\"\\q"]`}},
 		{name: "single quotes", stream: `ECHO 'a "b\n\''` + "\n", want: []string{`["ECHO" "a \"b\\n'"]`}},
 		{name: "quote inside a word", stream: `ECHO a"b c" ""` + "\n", want: []string{`["ECHO" "ab c" ""]`}},
