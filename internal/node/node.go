@@ -240,8 +240,10 @@ func (n *Node) openMemory(path string) error {
 	if err != nil {
 		return permanent(err)
 	}
-	if n.memory, err = pmem.Map(path, size, pmem.Options{}); err != nil {
+	if n.memory, err = pmem.Map(path, size, pmem.Options{}); errors.Is(err, unix.ENOSPC) {
 		return err
+	} else if err != nil {
+		return permanent(err)
 	}
 	id := plog.Identity{Member: uint32(n.cfg.ID)}
 	if fault := pmem.Guard(func() {

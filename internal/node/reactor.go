@@ -331,7 +331,9 @@ func (r *reactor) serveOne(c *conn) {
 		r.drop(c, why)
 		return
 	}
-	if (c.eof || c.closing || r.stop) && c.first == nil && c.unsent() == 0 {
+	// A WAIT may last for ever; a node that stops does not wait for it.
+	nothing := c.first == nil || r.stop && c.first == c.barrier
+	if (c.eof || c.closing || r.stop) && nothing && c.unsent() == 0 {
 		r.drop(c, "")
 		return
 	}
