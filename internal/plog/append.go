@@ -116,13 +116,13 @@ func (l *Log) persist(from, to uint64) {
 //
 // In a memory of the domain FileSynced the caller owes a Sync besides.
 func (l *Log) Commit() {
-	if l.mark < l.tail {
-		l.persist(l.mark, l.tail)
-		l.mark = l.tail
-		l.m.Fence()
+	word := Word(l.super.Epoch, l.end)
+	if l.mark == l.tail && l.ctl.Durable() == word {
+		return
 	}
-	if w := Word(l.super.Epoch, l.end); l.ctl.Durable() != w {
-		l.ctl.SetDurable(w)
-		l.m.Persist(l.g.Control()+OffDurable, 8)
-	}
+	l.persist(l.mark, l.tail)
+	l.mark = l.tail
+	l.m.Fence() // also for the segments that were left, and persisted, since the last Commit
+	l.ctl.SetDurable(word)
+	l.m.Persist(l.g.Control()+OffDurable, 8)
 }

@@ -24,7 +24,6 @@ func (l *Log) CutTo(seq uint64) error {
 	if err := l.clampDurable(seq); err != nil {
 		return err
 	}
-	l.m.Fence() // for what was persisted on leaving a segment: Commit fences only when it has something to persist
 	l.end, l.tail, l.mark, l.term = seq, tail, min(l.mark, tail), 0
 	for s := l.g.nextSegment(tail) / l.g.SegmentSize; s < l.g.Segments; s++ {
 		l.first[s] = 0

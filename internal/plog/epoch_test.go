@@ -85,6 +85,10 @@ func TestAppendNeedsANewEpochAfterACutOrARestart(t *testing.T) {
 	if got, want := l.Superblock().Table, []EpochEntry{{1, 1, 0}, {2, 5, recs(t, l)[4].Off}, {5, 6, recs(t, l)[5].Off}}; !slices.Equal(got, want) {
 		t.Errorf("table %+v, want %+v", got, want)
 	}
+	// An epoch cannot start again further down: its own records would come back.
+	if err := l.AddEntry(EpochEntry{5, 4, recs(t, l)[3].Off}); err == nil || l.End() != 6 {
+		t.Errorf("epoch 5 starts twice: %v", err)
+	}
 	// An empty epoch that is replaced leaves a view in which this member could have appended: not again in a lower one.
 	must(t, l.SetEpoch(6))
 	must(t, l.AddEntry(EpochEntry{6, 7, l.Tail()}))
@@ -103,6 +107,7 @@ func TestAddEntryRefuses(t *testing.T) {
 		"epoch 0":             {0, 3, l.Tail()},
 		"seq 0":               {2, 0, 0},
 		"same epoch":          {1, 3, l.Tail()},
+		"same epoch, offset":  {1, 1, 8},
 		"other offset":        {2, 3, l.Tail() + 8},
 		"offset of the first": {2, 3, a.Off},
 		"cut, other offset":   {2, 2, a.End() + 8},

@@ -122,7 +122,7 @@ func (l *Log) setSuper(s Superblock) error {
 // the first seq may lie above End()+1; the records up to it come later, in their own epochs. FirstOff must be where the
 // log ends below FirstSeq: another offset means that the logs of two members differ, and nothing is changed.
 //
-// When FirstSeq is End()+1, and the epoch is the current one and was in no entry before, Append may follow.
+// When FirstSeq is End()+1 and the epoch is the current one, Append may follow.
 func (l *Log) AddEntry(e EpochEntry) error {
 	if !l.recovered {
 		return ErrNotRecovered
@@ -144,7 +144,6 @@ func (l *Log) AddEntry(e EpochEntry) error {
 		return fmt.Errorf("plog: %s: epoch %d starts with seq %d at offset %d, but the log below it ends at %d: the members' logs differ",
 			l.name, e.Epoch, e.FirstSeq, e.FirstOff, tail)
 	}
-	unused := e.Epoch > l.super.lastEpoch()
 	// The durable end goes down first: between here and the cut, records of the dropped views lie above FirstSeq, which
 	// recovery must cut, not report as damage.
 	if err := l.clampDurable(e.FirstSeq - 1); err != nil {
@@ -159,7 +158,7 @@ func (l *Log) AddEntry(e EpochEntry) error {
 		}
 	}
 	l.term = 0
-	if e.FirstSeq == l.end+1 && unused && e.Epoch == l.super.Epoch {
+	if e.FirstSeq == l.end+1 && e.Epoch == l.super.Epoch {
 		l.term = e.Epoch
 	}
 	return nil

@@ -254,6 +254,47 @@ func TestRecoverMakesDurableWhatItFinds(t *testing.T) {
 	}
 }
 
+// The rest of a segment that was left is zero on every member, whatever was dropped there, at once and after a crash.
+func TestRestOfASegmentIsZero(t *testing.T) {
+	m := pmem.Simulate(smallGeometry.Size(), pmem.ADR, 1)
+	must(t, Format(m, smallGeometry, testIdentity))
+	l := reopen(t, m)
+	enter(t, l, 1)
+	put(t, l, "a", 100)
+	put(t, l, "dropped", 20000)
+	l.Commit()
+	must(t, l.CutTo(1))
+	enter(t, l, 2)
+	left := l.Tail()
+	put(t, l, "b", 65400)
+	l.Commit()
+	end := smallGeometry.SegmentSize
+	if !allZero(l.arena[left:end]) {
+		t.Error("the rest is not zero")
+	}
+	crashed := m.CrashDurable()
+	a := smallGeometry.Arena()
+	if !allZero(crashed.Bytes()[a+left : a+end]) {
+		t.Error("the zeros are not durable")
+	}
+	// A crash before that, which kept the record and lost the zeros.
+	crashed.Bytes()[a+end-100] = 1
+	if l = reopen(t, crashed); l.End() != 2 || !allZero(l.arena[left:end]) {
+		t.Errorf("after recovery: ends at %d", l.End())
+	}
+}
+
+// A record that opens a segment although it would have fitted before is in a place that no Append chooses.
+func TestRecoverKeepsThePlaceRule(t *testing.T) {
+	l := newLog(t, smallGeometry)
+	put(t, l, "a", 100)
+	l.tail = smallGeometry.SegmentSize
+	put(t, l, "b", 100)
+	if again := reopen(t, l.Memory()); again.End() != 1 {
+		t.Errorf("recovered to %d", again.End())
+	}
+}
+
 // FuzzRecover gives recovery an arena full of edits with right and wrong checksums: it must not panic, and what it
 // keeps must be records of the right seqs, checksums and epochs in the only places possible.
 func FuzzRecover(f *testing.F) {
@@ -272,6 +313,8 @@ func FuzzRecover(f *testing.F) {
 	f.Add([]byte{3, 8, 1, 1, 4, 16, 2, 1}, uint64(0))
 	f.Add([]byte{11, 27, 0xff, 1, 2, 20, 0xff, 0}, uint64(3))
 	f.Add([]byte{0x85, 24, 1, 1, 0x85, 4, 1, 0}, uint64(12))
+	f.Add([]byte{0x83, 16, 3, 1}, uint64(0))
+	f.Add([]byte{0x8b, 16, 3, 1}, uint64(0))
 	// Four bytes an edit: which record (top bit: the header of its segment), byte in it, what to xor, whether to mend
 	// the checksum.
 	f.Fuzz(func(t *testing.T, edits []byte, durable uint64) {

@@ -174,7 +174,13 @@ func (s *Superblock) entryAt(seq uint64) (EpochEntry, bool) {
 }
 
 // with is the superblock with e as its last entry. Entries at or above e's first seq are of views that e's supersedes.
+// An epoch has one entry for ever: with another one, what Append refuses (see ErrNoEpoch) would be possible.
 func (s Superblock) with(e EpochEntry) (Superblock, error) {
+	for _, old := range s.Table {
+		if old.Epoch == e.Epoch {
+			return s, fmt.Errorf("epoch entry %+v contradicts %+v: the members' epoch tables differ", e, old)
+		}
+	}
 	table := slices.Clone(s.Table)
 	for len(table) > 0 && table[len(table)-1].FirstSeq >= e.FirstSeq {
 		table = table[:len(table)-1]
@@ -189,14 +195,6 @@ func (s Superblock) with(e EpochEntry) (Superblock, error) {
 	s.Table = append(table, e)
 	s.Epoch = max(s.Epoch, e.Epoch)
 	return s, s.check()
-}
-
-// lastEpoch is the highest epoch in the table, 0 if it is empty.
-func (s *Superblock) lastEpoch() uint32 {
-	if len(s.Table) == 0 {
-		return 0
-	}
-	return s.Table[len(s.Table)-1].Epoch
 }
 
 // writeSuperblock writes both copies, one after the other, each durable before the next step: a crash leaves one of them

@@ -113,6 +113,22 @@ func TestSuperblockOneCopyDamaged(t *testing.T) {
 	}
 }
 
+func TestSuperblockNewerCopyCounts(t *testing.T) {
+	for newer := range 2 {
+		m := format(t, smallGeometry)
+		s := sampleSuperblock()
+		s.encode(m.Bytes()[newer*copySize:])
+		l, err := Open(m, "a.whale", testIdentity)
+		must(t, err)
+		if !equalSuperblocks(l.Superblock(), s) {
+			t.Errorf("copy %d is newer: %+v", newer, l.Superblock())
+		}
+		if !bytes.Equal(m.Bytes()[:copySize], m.Bytes()[copySize:SuperblockSize]) {
+			t.Errorf("copy %d is newer: the other was not brought up", newer)
+		}
+	}
+}
+
 func TestFormatRefusesWhatIsInUse(t *testing.T) {
 	for name, use := range map[string]func(m []byte){
 		"superblock":         func(m []byte) { must(t, Format(memoryOf(m), smallGeometry, testIdentity)) },
