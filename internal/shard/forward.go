@@ -25,7 +25,7 @@ type forwarded struct {
 type origin struct {
 	e      *Engine
 	member int
-	link   uint64 // incarnation of the connection it came on
+	made   uint64 // the connection it came on: see link.made
 	id     uint64
 	args   []byte // what Args point into
 }
@@ -142,7 +142,7 @@ func (r *relay) deadline() int64 {
 func (e *Engine) forwardedRequest(from int, m *reader) bool {
 	r := e.relay.take(e)
 	o := &r.from
-	o.member, o.link = from, e.reports[from].incarnation
+	o.member, o.made = from, e.links[from].made
 	o.id = m.u64()
 	left := m.u32()
 	r.Client.LastWrite = m.u64()
@@ -188,7 +188,7 @@ func (o *origin) Executed(*Request) {}
 // Completed sends the reply back the way the request came; if that connection is gone, nobody waits for it.
 func (o *origin) Completed(r *Request) {
 	e := o.e
-	if l := &e.links[o.member]; l.conn != nil && e.reports[o.member].incarnation == o.link {
+	if l := &e.links[o.member]; l.conn != nil && l.made == o.made {
 		c := &l.channel
 		at := c.begin(msgReply)
 		c.out = le.AppendUint64(c.out, o.id)

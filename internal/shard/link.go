@@ -10,6 +10,7 @@ import (
 type link struct {
 	member int
 	conn   fabric.Conn // nil: not connected
+	made   uint64      // how many connections there have been: a reply goes back over the one its request came on
 	// inView: the current view was formed over this very connection. On another one the view's keys mean nothing, and an
 	// operation under them would break it.
 	inView  bool
@@ -29,6 +30,7 @@ func (e *Engine) Connected(member int, incarnation uint64, c fabric.Conn) {
 	e.drop(l)
 	e.lost = e.lost[:lost] // it is replaced, not lost
 	l.conn = c
+	l.made++
 	e.reports[member] = report{incarnation: incarnation}
 	l.channel.reset(c, e.bufKey, uint64(member)*channelBytes, e.cfg.Buffers)
 	e.event(fmt.Sprintf("connected to %s", e.name(member)))
