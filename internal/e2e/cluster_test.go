@@ -52,7 +52,7 @@ func ownCluster(t testing.TB, flags ...string) *cluster {
 	if external != nil {
 		t.Skip("needs processes of its own")
 	}
-	dir := t.TempDir()
+	dir := memoryDir(t)
 	c := &cluster{t: t, dir: filepath.Join(dir, "data"), log: filepath.Join(dir, "log")}
 	base := freePorts(t)
 	c.args = append([]string{"dev", "--nodes", strconv.Itoa(nodes), "--port", strconv.Itoa(base), "--dir", c.dir}, flags...)
@@ -69,6 +69,22 @@ func ownCluster(t testing.TB, flags ...string) *cluster {
 		}
 	})
 	return c
+}
+
+// memoryDir is a folder for a test's data, where possible in memory: the disk would have its share in every figure and in
+// the time that the tests take, and for a process that is killed there is no difference.
+func memoryDir(t testing.TB) string {
+	const shm = "/dev/shm"
+	var fs syscall.Statfs_t
+	if err := syscall.Statfs(shm, &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < 8<<30 {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(shm, "whale-e2e-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
 }
 
 // freePorts finds consecutive ports below the range from which the kernel takes the local ports of connections.
