@@ -73,6 +73,16 @@ func TestHello(t *testing.T) {
 	}
 }
 
+func TestQuitClosesTheConnection(t *testing.T) {
+	n := newNode(t)
+	if n.do("PING"); n.client.Quit {
+		t.Error("PING closes the connection")
+	}
+	if got := n.do("QUIT", "please"); got != "+OK\r\n" || !n.client.Quit {
+		t.Errorf("%q, connection is to be closed: %v", got, n.client.Quit)
+	}
+}
+
 func TestClientInfoAndList(t *testing.T) {
 	n := newNode(t)
 	n.now += 2500
