@@ -276,7 +276,7 @@ func TestMatchFold(t *testing.T) {
 		pattern, name string
 		want          bool
 	}{
-		{"", "", true}, {"", "a", false}, {"*", "", true}, {"**", "abc", true}, {"a*c", "abbbc", true}, {"a*c", "abbbd", false}, {"*b*", "abc", true},
+		{"", "", true}, {"", "a", false}, {"*", "", true}, {"**", "abc", true}, {"a*c", "abbbc", true}, {"*aab", "aaab", true}, {"a*c", "abbbd", false}, {"*b*", "abc", true},
 		{"?", "", false}, {"??", "ab", true}, {"A", "a", true}, {"[a-c]x", "bx", true}, {"[^a-c]x", "bx", false}, {"[^a]", "b", true}, {"[c-a]", "b", true},
 		{"\\*", "*", true}, {"\\*", "x", false}, {"[\\]]", "]", true}, {"[", "[", false}, {"[a", "a", true}, {"a[", "a", false}, {"\\", "\\", true}, {"a*\\", "ab", false},
 		{strings.Repeat("a*", 50) + "b", strings.Repeat("a", 100), false},
