@@ -86,7 +86,7 @@ each size of values and round. The runs alternate; medians are printed with thei
 	fl.IntVar(&f.rounds, "rounds", 5, "--compare: rounds; medians of them are printed")
 	f.arena = 2 << 30
 	fl.Var(&f.arena, "arena", "--compare: memory of each node for records; it bounds the SETs of a run")
-	fl.StringVar(&f.dir, "dir", "", "--compare: folder below which a temporary one is made for all data (default: the system's)")
+	fl.StringVar(&f.dir, "dir", "", "--compare: folder below which a temporary one is made for all data (default: in memory if there is room)")
 	fl.StringVar(&f.redisServer, "redis-server", "redis-server", "--compare: the redis-server to start")
 	cmd.MarkFlagsOneRequired("addr", "compare")
 	for _, flag := range []string{"addr", "op", "count", "no-fill", "replicas"} {

@@ -15,19 +15,21 @@ import (
 type Compare struct {
 	Whale       []string // the command that starts a cluster, without its flags: PATH dev
 	RedisServer string   // name or path
-	Dir         string   // folder for data and logs of all of them; a temporary one below it is made and removed
-	Arena       uint64   // bytes a node; one cluster serves all cells of one value size for one round
-	Keys        int
-	Values      []int
-	Conns       []int
-	Pipelines   []int
-	Rounds      int
-	Duration    time.Duration
-	Warmup      time.Duration
-	Workers     int
-	Seed        uint64
-	Progress    Progress // may be nil
-	Notes       io.Writer
+	// Dir is the folder below which a temporary one is made for data and logs of all of them, and removed; empty: in
+	// memory (/dev/shm) if there is room, for neither side is to be measured by its disk, else the system's default.
+	Dir       string
+	Arena     uint64 // bytes a node; one cluster serves all cells of one value size for one round
+	Keys      int
+	Values    []int
+	Conns     []int
+	Pipelines []int
+	Rounds    int
+	Duration  time.Duration
+	Warmup    time.Duration
+	Workers   int
+	Seed      uint64
+	Progress  Progress // may be nil
+	Notes     io.Writer
 }
 
 // Series is one thing that is measured: an operation at a place. The comparison is between series.
@@ -60,7 +62,7 @@ type place struct{ Value, Conns, Pipeline int }
 
 // Run measures everything; it ends whatever it started before it returns.
 func (c *Compare) Run(ctx context.Context) (*Comparison, error) {
-	dir, err := os.MkdirTemp(c.Dir, "whale-compare-")
+	dir, err := os.MkdirTemp(c.parent(), "whale-compare-")
 	if err != nil {
 		return nil, err
 	}
@@ -73,9 +75,15 @@ func (c *Compare) Run(ctx context.Context) (*Comparison, error) {
 		fmt.Fprintf(c.Notes, "%s values: at most %d SETs a run, so that %d keys and %d runs of SET fit an arena of %s\n",
 			bytesText(uint64(v)), limits[v], c.Keys, len(c.Conns)*len(c.Pipelines), bytesText(c.Arena))
 	}
-	if err := c.checkDisk(dir); err != nil {
+	free, err := freeBytes(dir)
+	if err != nil {
 		return nil, err
 	}
+	if free < c.disk() {
+		return nil, fmt.Errorf("%s has %s free, three nodes need %s: name another folder with --dir or lower --arena",
+			dir, bytesText(free), bytesText(c.disk()))
+	}
+	fmt.Fprintf(c.Notes, "data in %s\n", dir)
 	out := &Comparison{samples: map[place]map[Series][]Sample{}, Values: c.Values, Conns: c.Conns, Pipelines: c.Pipelines}
 	for i, v := range c.Values {
 		if err := c.value(ctx, dir, i, v, limits[v], out); err != nil {
@@ -85,17 +93,23 @@ func (c *Compare) Run(ctx context.Context) (*Comparison, error) {
 	return out, nil
 }
 
-// checkDisk refuses a folder that the data of three nodes do not fit in.
-func (c *Compare) checkDisk(dir string) error {
+// disk is what the files of three nodes take.
+func (c *Compare) disk() uint64 { return 3 * (c.Arena + 64<<20) }
+
+func (c *Compare) parent() string {
+	const memory = "/dev/shm"
+	if free, err := freeBytes(memory); c.Dir == "" && err == nil && free > 2*c.disk() {
+		return memory
+	}
+	return c.Dir
+}
+
+func freeBytes(dir string) (uint64, error) {
 	var fs syscall.Statfs_t
 	if err := syscall.Statfs(dir, &fs); err != nil {
-		return fmt.Errorf("%s: statfs: %w", dir, err)
+		return 0, fmt.Errorf("%s: statfs: %w", dir, err)
 	}
-	need, free := 3*(c.Arena+64<<20), fs.Bavail*uint64(fs.Bsize)
-	if need > free {
-		return fmt.Errorf("%s has %s free, three nodes need %s: name another folder with --dir or lower --arena", dir, bytesText(free), bytesText(need))
-	}
-	return nil
+	return fs.Bavail * uint64(fs.Bsize), nil
 }
 
 // value measures all cells of one size of values: one Redis for all rounds, a fresh Whale for each.
