@@ -3,10 +3,13 @@ package shm
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"whale/pmem"
 )
 
 // bell is this endpoint's doorbell. That no ring is lost rests on the order of four accesses, all of them sequentially
@@ -22,9 +25,10 @@ type bell struct {
 	fd    int    // eventfd, shared with every peer
 	seen  uint64 // rings up to here were announced to the caller, who has polled since or is about to
 	poll  [1]unix.PollFd
+	gap   func() // tests widen the gap between the two accesses of arm; nil otherwise
 
-	mu     sync.Mutex // held in arm and wait; close ends a wait and takes it
-	closed bool
+	mu     sync.Mutex // held in arm and wait: the words and fd are there as long
+	closed atomic.Bool
 }
 
 func newBell(words *doorbell) (*bell, error) {
@@ -42,19 +46,30 @@ func newBell(words *doorbell) (*bell, error) {
 func ring(words *doorbell, fd int) {
 	words.rings.Add(1)
 	if words.parked.Load() != 0 {
-		one := uint64(1)
-		// EAGAIN: the counter is full, so it is readable.
-		unix.Write(fd, (*[8]byte)(unsafe.Pointer(&one))[:])
+		write(fd)
 	}
 }
 
-func (b *bell) arm() bool {
+// write makes an eventfd readable. EAGAIN says that its counter is full, so it is.
+func write(fd int) {
+	one := uint64(1)
+	unix.Write(fd, (*[8]byte)(unsafe.Pointer(&one))[:])
+}
+
+// arm: a control file that somebody shortened has no doorbell; then the caller goes on polling and finds its connections
+// broken by those who notice.
+func (b *bell) arm() (armed bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
+	var fault error
+	defer pmem.Catch(pmem.Arm(), &fault)
+	if b.closed.Load() {
 		return false
 	}
 	b.words.parked.Swap(1) // a full fence
+	if b.gap != nil {
+		b.gap()
+	}
 	if rings := b.words.rings.Load(); rings != b.seen {
 		b.seen = rings
 		b.words.parked.Store(0)
@@ -66,14 +81,16 @@ func (b *bell) arm() bool {
 func (b *bell) wait(d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.closed {
+	if b.closed.Load() {
 		return
 	}
 	b.sleep(d)
 	var count [8]byte
 	unix.Read(b.fd, count[:]) // EAGAIN: d has passed
-	b.words.parked.Store(0)
-	b.seen = b.words.rings.Load()
+	pmem.Guard(func() {       // as in arm
+		b.words.parked.Store(0)
+		b.seen = b.words.rings.Load()
+	})
 }
 
 // sleep returns when fd is readable or d has passed. It does not consume the ring.
@@ -94,11 +111,9 @@ func (b *bell) sleep(d time.Duration) {
 
 // close ends a wait and all later ones.
 func (b *bell) close() error {
-	b.words.parked.Store(1)
-	ring(b.words, b.fd)
+	b.closed.Store(true)
+	write(b.fd)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.words.parked.Store(0)
-	b.closed = true
 	return unix.Close(b.fd)
 }

@@ -276,28 +276,28 @@ func (c *conn) Close() error {
 	return c.closeErr
 }
 
-func (c *conn) shutdown() error {
+func (c *conn) shutdown() (err error) {
 	e := c.ep
+	defer func() {
+		if !odd(c.inside.Load()) {
+			c.unmap()
+		}
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.conns, c)
+	}()
+	defer pmem.Catch(pmem.Arm(), &err)
 	c.closed.Store(true) // full fence: no call that begins now touches a mapping
-	closeLine(c.line)
 	c.sock.Close()
 	if c.pidfd != nil {
 		c.pidfd.Close()
 	}
-	e.mu.Lock()
+	closeLine(c.line)
 	inside := c.line.inside(nil)
 	if seen := c.inside.Load(); odd(seen) { // Endpoint.Close, from another goroutine
 		inside = append(inside, period{busy: &c.inside, seen: seen})
 	}
-	e.mu.Unlock()
-	err := e.await(inside)
-	if !odd(c.inside.Load()) {
-		c.unmap()
-	}
-	e.mu.Lock()
-	delete(e.conns, c)
-	e.mu.Unlock()
-	return err
+	return e.await(inside)
 }
 
 // unmap gives back what was mapped of the peer. Nobody is inside, and nobody will be.

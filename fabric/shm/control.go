@@ -18,7 +18,8 @@ import (
 )
 
 // openControl maps the control file and makes this process its owner.
-func (e *Endpoint) openControl() error {
+func (e *Endpoint) openControl() (err error) {
+	defer pmem.Catch(pmem.Arm(), &err)
 	path := filepath.Join(e.dir, controlName)
 	file, err := pmem.Map(path, controlSize, pmem.Options{})
 	if err != nil {
@@ -90,8 +91,15 @@ func (e *Endpoint) recover() error {
 
 // withdraw closes all lines and clears all keys, and waits until nothing under them can land. Lines go first: to a peer
 // whose key is gone the closed line says that the connection is.
-func (e *Endpoint) withdraw() error {
+func (e *Endpoint) withdraw() (err error) {
+	defer pmem.Catch(pmem.Arm(), &err)
+	return e.await(e.withdrawn())
+}
+
+// withdrawn is the periods that withdraw has to wait for.
+func (e *Endpoint) withdrawn() []period {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	for i := range e.control.lines {
 		closeLine(&e.control.lines[i])
 	}
@@ -99,10 +107,8 @@ func (e *Endpoint) withdraw() error {
 		e.control.keys[i].key.Store(0)
 		e.locals[i].Store(nil)
 	}
-	inside := e.inside(nil)
 	clear(e.revoking)
-	e.mu.Unlock()
-	return e.await(inside)
+	return e.inside(nil)
 }
 
 // closeLine ends a connection for the peer: it looks at gen whenever it sets busy.
@@ -176,7 +182,8 @@ func (e *Endpoint) await(periods []period) error {
 
 // takeLine gives a line to the peer of c, and c to the endpoint: nobody is inside the line, and its inbox is empty. The
 // caller holds e.setup.
-func (e *Endpoint) takeLine(c *conn) error {
+func (e *Endpoint) takeLine(c *conn) (err error) {
+	defer pmem.Catch(pmem.Arm(), &err)
 	i, err := e.freeLine()
 	if err != nil {
 		return err

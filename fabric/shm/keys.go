@@ -23,7 +23,8 @@ type registration struct {
 
 // Register implements [fabric.Endpoint]. With remote rights m must be a mapped file, whose path peers find in the key
 // table: a [pmem.File], or any memory with a Name that maps that whole file from its start. Without, any memory will do.
-func (e *Endpoint) Register(m pmem.Memory, off, n uint64, rights fabric.Rights) (fabric.Key, error) {
+func (e *Endpoint) Register(m pmem.Memory, off, n uint64, rights fabric.Rights) (_ fabric.Key, err error) {
+	defer pmem.Catch(pmem.Arm(), &err)
 	b := m.Bytes()
 	size := uint64(len(b))
 	switch {
@@ -103,7 +104,8 @@ func (k *keyEntry) publish(from *keyEntry, key fabric.Key) {
 }
 
 // Revoke implements [fabric.Endpoint].
-func (e *Endpoint) Revoke(key fabric.Key) error {
+func (e *Endpoint) Revoke(key fabric.Key) (err error) {
+	defer pmem.Catch(pmem.Arm(), &err)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	i := uint64(key) & keyMask

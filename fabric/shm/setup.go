@@ -67,7 +67,7 @@ func decodeOffer(b []byte) (o offer, rest []byte, err error) {
 	if b = b[2:]; n > maxPath || n > len(b) {
 		return o, nil, fmt.Errorf("%w: a path of %d bytes", errOffer, n)
 	}
-	o = offer{w[0], w[1], w[2], identity{w[3], w[4]}, identity{w[5], w[6]}, string(b[:n])}
+	o = offer{w[0], w[1], w[2], identity{w[3], w[4]}, identity{w[5], w[6]}, string(b[:n]), -1}
 	if o.line >= lines || !filepath.IsAbs(o.dir) || strings.ContainsRune(o.dir, 0) {
 		return offer{}, nil, fmt.Errorf("%w: line %d in %q", errOffer, o.line, o.dir)
 	}
@@ -120,7 +120,7 @@ func (e *Endpoint) dial(sock *net.UnixConn, hello []byte) (*conn, []byte, error)
 	if err := c.sendOffer(hello); err != nil {
 		return c, nil, err
 	}
-	theirs, answer, err := c.readOffer()
+	theirs, answer, err := receiveOffer(sock)
 	if err != nil {
 		return c, nil, err
 	}
@@ -172,24 +172,25 @@ func (e *Endpoint) accept(sock *net.UnixConn, answer func([]byte) ([]byte, error
 	return c, c.sendOffer(reply)
 }
 
-// consider does what may end in a refusal.
+// consider does what may end in a refusal. The offer is read first: the dialing side reads after it has written.
 func (e *Endpoint) consider(sock *net.UnixConn, answer func([]byte) ([]byte, error)) (*conn, []byte, error) {
-	c, err := e.newConn(sock)
+	theirs, hello, err := receiveOffer(sock)
 	if err != nil {
 		return nil, nil, err
 	}
-	theirs, hello, err := c.readOffer()
+	c, err := e.newConn(sock)
 	if err != nil {
+		unix.Close(theirs.doorbell)
+		return nil, nil, err
+	}
+	if err := c.attach(theirs); err != nil {
 		return c, nil, err
 	}
 	reply, err := answer(hello)
 	if err == nil && len(reply) > handshake.MaxBlob {
 		err = fmt.Errorf("shm: an answer of %d bytes, at most %d", len(reply), handshake.MaxBlob)
 	}
-	if err != nil {
-		return c, nil, err
-	}
-	return c, reply, c.attach(theirs)
+	return c, reply, err
 }
 
 // begin ties a setup to the life of the endpoint.
@@ -292,18 +293,16 @@ func (c *conn) sendOffer(rest []byte) error {
 	return err
 }
 
-func (c *conn) readOffer() (o offer, rest []byte, err error) {
-	b, err := handshake.ReadBlob(c.sock, maxOffer+handshake.MaxBlob)
+// receiveOffer is the other half of sendOffer. The doorbell is the caller's.
+func receiveOffer(sock *net.UnixConn) (o offer, rest []byte, err error) {
+	b, err := handshake.ReadBlob(sock, maxOffer+handshake.MaxBlob)
 	if err != nil {
 		return o, nil, err
 	}
 	if o, rest, err = decodeOffer(b); err != nil {
 		return o, nil, err
 	}
-	if o.start != c.who.start {
-		return o, nil, fmt.Errorf("%v started at %d, the offer says %d", c.who, c.who.start, o.start)
-	}
-	c.peer.doorbell, err = readEventfd(c.sock)
+	o.doorbell, err = readEventfd(sock)
 	return o, rest, err
 }
 
@@ -333,8 +332,12 @@ func readEventfd(sock *net.UnixConn) (int, error) {
 	return -1, errors.New("the peer sent no doorbell")
 }
 
-// attach maps the peer's files and checks that they are what it offered.
+// attach maps the peer's files and checks that they are what it offered. The offer's doorbell is c's from here on.
 func (c *conn) attach(o offer) error {
+	c.peer.doorbell = o.doorbell
+	if o.start != c.who.start {
+		return fmt.Errorf("%v started at %d, its offer says %d", c.who, c.who.start, o.start)
+	}
 	file, err := openShared(filepath.Join(o.dir, controlName), o.control, pmem.FileShared)
 	if err != nil {
 		return err

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"whale/pmem"
 )
 
 // watch begins to look out for the end of the peer: of its connection by the socket, of its process by a pidfd, for a
@@ -46,6 +48,6 @@ func (c *conn) watch() error {
 // lose marks the connection lost and wakes the owner of the endpoint, who is to poll it.
 func (c *conn) lose(why string) {
 	if c.broken.CompareAndSwap(nil, &why) {
-		ring(&c.ep.control.doorbell, c.ep.bell.fd)
+		pmem.Guard(func() { ring(&c.ep.control.doorbell, c.ep.bell.fd) })
 	}
 }
