@@ -35,6 +35,8 @@ type offer struct {
 	control identity // of the control file
 	inbox   identity
 	dir     string // absolute path of the folder
+
+	doorbell int // eventfd, which comes beside the bytes
 }
 
 const (
