@@ -157,7 +157,7 @@ func pingPong(t testing.TB, turns uint64, limit time.Duration, arm string) (lost
 // TestNoWakeUpIsLost is the stress of the doorbell: two processes, both parking, at random moments.
 func TestNoWakeUpIsLost(t *testing.T) {
 	turns := uint64(200_000)
-	if testing.Short() {
+	if testing.Short() || raceEnabled { // the detector sees no mapped memory, and makes all else slow
 		turns = 20_000
 	}
 	lost, parked, took := pingPong(t, turns, 2*time.Second, "right")

@@ -102,7 +102,7 @@ func TestNothingLandsAfterRevoke(t *testing.T) {
 	from, to := mapped(t, 4096), mapped(t, 4096)
 	local := register(t, a, from, fabric.LocalOnly)
 	rounds := 300
-	if testing.Short() {
+	if testing.Short() || raceEnabled {
 		rounds = 50
 	}
 	inFlight := 0

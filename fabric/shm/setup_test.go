@@ -155,8 +155,11 @@ func TestManyConnections(t *testing.T) {
 	}
 	connect()
 	before := resources()
-	for range 2 * lines {
+	for range 40 {
 		connect()
+	}
+	if n := usedLines(a) + usedLines(b); n != 2 { // of the pair
+		t.Errorf("%d lines are in use, want 2", n)
 	}
 	until(t, "as many descriptors, mappings and goroutines as before", func() bool {
 		now := resources()

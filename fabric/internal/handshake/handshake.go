@@ -139,26 +139,20 @@ func proof(secret []byte, role string, dialing, accepting []byte) (sum [proofSiz
 	return sum
 }
 
-// Limit gives every read and write of c until the returned function is called the deadline of ctx, or now + limit if
-// that is earlier (limit 0: none), and makes them fail at once when ctx is cancelled. The function clears the deadline;
-// it returns the error of ctx if that is what made them fail.
+// Limit makes every read and write of c fail once limit has passed (0: never) or ctx has ended, until the returned
+// function is called. That clears the deadline and returns the error of ctx.
 func Limit(ctx context.Context, c net.Conn, limit time.Duration) (done func() error) {
-	var deadline time.Time
 	if limit > 0 {
-		deadline = time.Now().Add(limit)
+		c.SetDeadline(time.Now().Add(limit))
 	}
-	if d, ok := ctx.Deadline(); ok && (deadline.IsZero() || d.Before(deadline)) {
-		deadline = d
-	}
-	c.SetDeadline(deadline)
-	stopped := make(chan struct{})
+	expired := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		c.SetDeadline(time.Unix(1, 0))
-		close(stopped)
+		close(expired)
 	})
 	return func() error {
 		if !stop() {
-			<-stopped // else the late deadline would hit what the caller does next
+			<-expired // else the deadline might come late, and hit what the caller does next
 		}
 		c.SetDeadline(time.Time{})
 		return ctx.Err()
