@@ -200,6 +200,19 @@ func TestVerifyIsExact(t *testing.T) {
 		}
 		l.arena[bit/8] ^= 1 << (bit % 8)
 	}
+	// Bytes with a right checksum that no Append writes, and that recovery would cut off.
+	for at, x := range map[int]byte{recKind: 7, recMarks: 2, recSpare: 1, recSpare2: 1} {
+		b := l.arena[first.Off:]
+		b[at] ^= x
+		putCRC(b, 0, 4, int(first.Len))
+		odd := first
+		odd.Sum, odd.Flags = le.Uint32(b), Flags(b[recKind])|GroupEnd
+		if l.Verify(odd) {
+			t.Errorf("byte %d of an unknown format: verifies", at)
+		}
+		b[at] ^= x
+		putCRC(b, 0, 4, int(first.Len))
+	}
 	// A segment header with a right checksum, but of another segment, generation, epoch or seq.
 	for at := range []int{segNumber, segGeneration, segEpoch, segFirstSeq} {
 		l.arena[at] ^= 1

@@ -30,7 +30,8 @@ func (l *Log) rest(off uint64) []byte {
 }
 
 // Verify says whether the bytes at r.Off here are exactly the record that r names: length, seq, kind, key hash, checksum
-// and padding, and, when it is the first of its segment, the header in front. Any goroutine. Bytes that have not arrived
+// and padding, and, when it is the first of its segment, the header in front. What it accepts, Recover accepts too, if the
+// epoch is right, which Extend checks. Any goroutine. Bytes that have not arrived
 // yet cost a look at one word.
 func (l *Log) Verify(r Rec) bool {
 	if !l.g.holds(r.Off, uint64(r.Len)) || l.m.Load64(l.g.Arena()+r.Off+recSeq) != r.Seq {
@@ -41,7 +42,7 @@ func (l *Log) Verify(r Rec) bool {
 	if !ok || n != int(r.Len) || le.Uint32(b[recCheck:]) != r.Sum || h.flags() != r.Flags&^Direct || h.hash() != r.Hash {
 		return false
 	}
-	if checksum(b[recKind:n]) != r.Sum || !paddingZero(b, n) {
+	if checksum(b[recKind:n]) != r.Sum || !wellFormed(b) || !paddingZero(b, n) {
 		return false
 	}
 	return !l.g.firstInSegment(r.Off) || opens(l.arena[r.Off-SegmentHeaderSize:], l.g, r.Off, r.Seq, h.Epoch)

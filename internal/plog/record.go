@@ -72,12 +72,17 @@ func DecodeRecord(b []byte) (Record, int, error) {
 	switch {
 	case want != got:
 		return Record{}, 0, &RecordError{"the checksum is wrong", want, got}
-	case !r.Kind.valid() || b[recMarks]&^markGroupEnd != 0 || le.Uint16(b[recSpare:]) != 0 || le.Uint32(b[recSpare2:]) != 0:
-		return Record{}, 0, &RecordError{"a kind or mark that this version does not know", want, got}
-	case r.Kind == FlushAll && len(r.Key) != 0:
-		return Record{}, 0, &RecordError{"a flush-all with a key", want, got}
+	case !wellFormed(b):
+		return Record{}, 0, &RecordError{"a kind or mark that this version does not know, or a flush-all with a key", want, got}
 	}
 	return r, n, nil
+}
+
+// wellFormed says whether the header has nothing in it that no Append writes.
+func wellFormed(b []byte) bool {
+	kind := Kind(b[recKind])
+	return kind.valid() && b[recMarks]&^markGroupEnd == 0 && le.Uint16(b[recSpare:]) == 0 && le.Uint32(b[recSpare2:]) == 0 &&
+		(kind != FlushAll || le.Uint32(b[recKeyLen:]) == 0)
 }
 
 func outOfBounds(b []byte) *RecordError {

@@ -100,54 +100,54 @@ func (s *Slot) encode(b *[SlotSize]byte) {
 	le.PutUint32(b[slotCheck:], checksumLocal(b, slotCheck))
 }
 
-// DecodeSlot reads a slot from the first 64 bytes of b. False: too short, a wrong checksum, or flags of an unknown
+// DecodeSlot reads a slot from the first 64 bytes of b, which nobody writes meanwhile (else: LoadSlot). False: too short, a wrong checksum, or flags of an unknown
 // format. A slot that decodes may still be of another seq or epoch, and its offset may be out of bounds: Log.Verify
 // checks what it names.
-func DecodeSlot(b []byte) (Slot, bool) {
-	if len(b) < SlotSize {
-		return Slot{}, false
+func DecodeSlot(b []byte) (s Slot, ok bool) {
+	if len(b) >= SlotSize {
+		ok = s.decode((*[SlotSize]byte)(b))
 	}
-	return decodeSlot((*[SlotSize]byte)(b))
+	return s, ok
 }
 
-func decodeSlot(b *[SlotSize]byte) (Slot, bool) {
-	s := Slot{
-		Rec: Rec{
-			Seq:   le.Uint64(b[slotSeq:]),
-			Hash:  le.Uint64(b[slotHash:]),
-			Off:   le.Uint64(b[slotOff:]),
-			Len:   le.Uint32(b[slotLen:]),
-			Sum:   le.Uint32(b[slotSum:]),
-			Flags: Flags(le.Uint32(b[slotFlags:])),
-		},
-		S:     le.Uint64(b[slotS:]),
-		DW:    le.Uint64(b[slotDW:]),
-		Epoch: le.Uint32(b[slotEpoch:]),
+// decode leaves s as it is if the slot is not valid.
+func (s *Slot) decode(b *[SlotSize]byte) bool {
+	flags := Flags(le.Uint32(b[slotFlags:]))
+	if le.Uint32(b[slotCheck:]) != checksumLocal(b, slotCheck) ||
+		flags&^knownFlags != 0 || !flags.Kind().valid() || le.Uint32(b[slotSpare:]) != 0 {
+		return false
 	}
-	ok := s.Flags&^knownFlags == 0 && s.Flags.Kind().valid() && le.Uint32(b[slotSpare:]) == 0 &&
-		le.Uint32(b[slotCheck:]) == checksumLocal(b, slotCheck)
-	if !ok {
-		return Slot{}, false
-	}
-	return s, true
+	s.Seq = le.Uint64(b[slotSeq:])
+	s.Hash = le.Uint64(b[slotHash:])
+	s.Off = le.Uint64(b[slotOff:])
+	s.Len = le.Uint32(b[slotLen:])
+	s.Sum = le.Uint32(b[slotSum:])
+	s.Flags = flags
+	s.S = le.Uint64(b[slotS:])
+	s.DW = le.Uint64(b[slotDW:])
+	s.Epoch = le.Uint32(b[slotEpoch:])
+	return true
 }
 
 // LoadSlot reads the slot at memory offset off, a multiple of 8, while somebody may be writing it: eight atomic loads
 // into a copy, and what is half old and half new fails the checksum.
-func LoadSlot(m pmem.Memory, off uint64) (Slot, bool) {
+func LoadSlot(m pmem.Memory, off uint64) (s Slot, ok bool) {
 	words := wordsAt(m, off)
-	var b [SlotSize]byte
+	var aligned [SlotSize / 8]uint64
+	b := (*[SlotSize]byte)(unsafe.Pointer(&aligned))
 	for i := range words {
 		le.PutUint64(b[8*i:], atomic.LoadUint64(&words[i]))
 	}
-	return decodeSlot(&b)
+	ok = s.decode(b)
+	return s, ok
 }
 
 // StoreSlot writes a slot at memory offset off, a multiple of 8, while others may be reading it by LoadSlot.
 func StoreSlot(m pmem.Memory, off uint64, s *Slot) {
-	var b [SlotSize]byte
-	s.encode(&b)
-	storeWords(wordsAt(m, off), &b)
+	var aligned [SlotSize / 8]uint64 // the checksum of bytes across words just stored would wait for the store buffer
+	b := (*[SlotSize]byte)(unsafe.Pointer(&aligned))
+	s.encode(b)
+	storeWords(wordsAt(m, off), b)
 }
 
 // wordsAt is the slot at off as words. The slice expression checks the bounds; pmem.Memory promises the alignment.

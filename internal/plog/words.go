@@ -2,13 +2,10 @@
 
 package plog
 
-import "sync/atomic"
-
-// storeWords stores a slot word by word. The checksum, not the order, protects a reader from a half written slot, so
-// that one atomic store, the last, is enough; seven more would cost a locked instruction each.
+// storeWords stores a slot word by word, each of them whole. No order is needed, nor the locked instructions that it
+// would cost: the checksum protects a reader from a slot that is half old and half new.
 func storeWords(dst *[SlotSize / 8]uint64, b *[SlotSize]byte) {
-	for i := SlotSize/8 - 1; i > 0; i-- {
+	for i := range dst {
 		dst[i] = le.Uint64(b[8*i:])
 	}
-	atomic.StoreUint64(&dst[0], le.Uint64(b[:]))
 }
