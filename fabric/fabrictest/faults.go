@@ -78,6 +78,13 @@ func (r *rig) faults(local, remote *area) []fault {
 			add(fabric.ErrAccess, bad, "%d bytes at %d", bad.Len, bad.Remote.Off)
 		}
 	}
+	odd := r.area(r.b, 60, allRights) // its last word is not all its own
+	for _, op := range good {
+		if op.Kind == fabric.Write8 || op.Kind == fabric.CompareSwap || op.Kind == fabric.FetchAdd {
+			op.Remote = odd.addr(56)
+			add(fabric.ErrAccess, op, "a word half outside")
+		}
+	}
 	for _, op := range []fabric.Op{good[0], good[1], send(0, local, 0, 8, 0)} {
 		for _, key := range []fabric.Key{0, local.key ^ 1<<62, math.MaxUint64, remote.key} {
 			bad := op

@@ -116,7 +116,7 @@ var faults = []fault{
 			return len(ops)
 		}}
 	}},
-	{name: "Write8 overtakes the Write before it", caught: []string{"Write8 behind Write"}, conn: func() *badConn {
+	{name: "Write8 overtakes the Write before it", caught: []string{"Write8 behind Write", "ping-pong"}, conn: func() *badConn {
 		return &badConn{batch: func(ops []fabric.Op) []fabric.Op {
 			for i := 1; i < len(ops); i++ {
 				if ops[i].Kind == fabric.Write8 && ops[i-1].Kind == fabric.Write {

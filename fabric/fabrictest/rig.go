@@ -3,9 +3,9 @@ package fabrictest
 import (
 	"context"
 	"errors"
-	"time"
-
+	"runtime"
 	"testing"
+	"time"
 
 	"whale/fabric"
 	"whale/pmem"
@@ -134,7 +134,7 @@ func (r *rig) checkGuards() {
 // until calls f, letting things happen between the calls, until it is true.
 func (r *rig) until(what string, f func() bool) {
 	r.Helper()
-	deadline := time.Now().Add(r.Patience)
+	start := time.Now()
 	for round := 0; ; round++ {
 		if f() {
 			return
@@ -146,11 +146,13 @@ func (r *rig) until(what string, f func() bool) {
 			r.Progress()
 			continue
 		}
-		if time.Now().After(deadline) {
+		switch waited := time.Since(start); {
+		case waited > r.Patience:
 			r.Fatalf("did not happen within %v: %s", r.Patience, what)
-		}
-		if round > 100 {
+		case waited > 20*time.Millisecond:
 			time.Sleep(50 * time.Microsecond) // leave the cores to the provider
+		default:
+			runtime.Gosched()
 		}
 	}
 }

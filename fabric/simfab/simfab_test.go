@@ -283,6 +283,14 @@ func TestHold(t *testing.T) {
 	if w.DeliverAll() != 1 || !w.arrived("B1", 0, 8) {
 		t.Fatal("nothing landed after the release")
 	}
+	// The hold is for connections to come, too.
+	w.Hold("P", "B1")
+	w.conn["B1"], w.back["B1"] = w.Connect("P", "B1")
+	w.post("B1", w.write("B1", 256, 8, fabric.Signaled))
+	w.want("completions on a new connection", w.polled("B1"), "")
+	w.Release("P", "B1")
+	w.want("completions after the release", w.polled("B1"), "256 ok")
+	w.DeliverAll()
 	// A crash behind a held way is not noticed, and what was posted does not end.
 	w.Hold("P", "B1")
 	w.post("B1", w.write("B1", 8, 8, 0))
@@ -500,6 +508,27 @@ func TestStepReachesEveryOrder(t *testing.T) {
 		if len(seen) != mode.orders {
 			t.Errorf("relaxed %v: orders %v, want %d", mode.relaxed, seen, mode.orders)
 		}
+	}
+}
+
+// TestStepFindsWhatIsLeft: Step is false only when nothing at all can happen.
+func TestStepFindsWhatIsLeft(t *testing.T) {
+	for seed := range uint64(20) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		w := newWorld(t, simfab.Options{Late: true})
+		w.post("B1", w.write("B1", 0, 8, 0))
+		w.post("B2", w.write("B2", 0, 8, 0))
+		w.Hold("P", "B1")
+		for w.Step(rng) {
+		}
+		if !w.arrived("B2", 0, 8) || w.arrived("B1", 0, 8) {
+			t.Fatal("a held way kept Step from another, or was no obstacle")
+		}
+		// A message without a receive cannot land, but it can complete.
+		w.post("B2", fabric.Op{Kind: fabric.Send, Flags: fabric.Signaled, ID: 3, Local: fabric.Span{Key: w.key}, Len: 8})
+		for w.Step(rng) {
+		}
+		w.want("completions", w.polled("B2"), "3 ok")
 	}
 }
 
