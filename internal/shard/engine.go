@@ -296,8 +296,10 @@ func (e *Engine) stepBackup() bool {
 		before := e.st.Drained()
 		progress = e.st.Drain() != before
 		progress = e.takeIn() || progress
+	}
+	if e.view != nil { // still: taking in may have found that the logs differ
 		e.learn()
-		before = e.st.Installed()
+		before := e.st.Installed()
 		e.st.Install()
 		progress = e.st.Installed() != before || progress
 		e.fetchMissing()
@@ -326,6 +328,10 @@ func (e *Engine) stepBackup() bool {
 // takeIn extends the log by records whose bytes have arrived, and makes them durable.
 func (e *Engine) takeIn() bool {
 	e.taken = e.st.Verify(e.taken[:0], takeAtOnce)
+	if err := e.st.Fault(); err != nil {
+		e.stop(err)
+		return false
+	}
 	if len(e.taken) == 0 {
 		return false
 	}
@@ -367,6 +373,9 @@ func (e *Engine) fetchMissing() {
 
 // stepCore gives the core what has come up, and carries out what it answers. It says whether anything was posted.
 func (e *Engine) stepCore(idle bool) bool {
+	if e.view == nil {
+		return false // a message that came since has ended it
+	}
 	in, out := &e.in, &e.out
 	in.Now, in.Idle = e.now, idle
 	in.Drained = e.st.Drained()
@@ -426,6 +435,9 @@ func (e *Engine) carryOut(out *replication.Effects) {
 		for e.takeIn() {
 		}
 		e.resolveFetched()
+	}
+	if e.view == nil {
+		return
 	}
 	if out.Fresh {
 		if s, ok := e.seqOf(e.mem.Load64(g.Control() + replication.OffScratch)); ok {

@@ -222,7 +222,9 @@ func (e *Engine) fenced() error {
 		return err
 	}
 	drained := e.st.Drained()
-	e.st.SetEpoch(e.change.epoch, e.log.End())
+	if err := e.st.SetEpoch(e.change.epoch, e.log.End()); err != nil {
+		return err
+	}
 	e.change.phase = waiting
 	e.send(0, msgFenced, e.change.epoch, e.log.End(), drained, e.key)
 	return nil
@@ -255,7 +257,9 @@ func (e *Engine) reconcile() error {
 		return err
 	}
 	v.table = e.log.Superblock().Table
-	e.st.SetEpoch(v.epoch, end)
+	if err := e.st.SetEpoch(v.epoch, end); err != nil {
+		return err
+	}
 	e.enter(view)
 	for i := range e.links {
 		if i != e.cfg.Self {
