@@ -1,6 +1,8 @@
 package fabrictest
 
 import (
+	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 
@@ -55,16 +57,21 @@ func kindName(k fabric.Kind) string {
 // pattern fills b with bytes that depend on the seed and the place, none of them alike over any short distance.
 func pattern(seed uint64, b []byte) {
 	x := seed*0x9E3779B97F4A7C15 + 1
-	for i := range b {
+	var word [8]byte
+	for len(b) > 0 {
 		x ^= x << 13
 		x ^= x >> 7
 		x ^= x << 17
-		b[i] = byte(x >> 32)
+		binary.LittleEndian.PutUint64(word[:], x*0x9E3779B97F4A7C15)
+		b = b[copy(b, word[:]):]
 	}
 }
 
 // firstDiff is the first place where the two differ, or -1.
 func firstDiff(a, b []byte) int {
+	if len(a) <= len(b) && bytes.Equal(a, b[:len(a)]) {
+		return -1
+	}
 	for i := range a {
 		if a[i] != b[i] {
 			return i

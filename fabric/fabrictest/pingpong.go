@@ -2,7 +2,6 @@ package fabrictest
 
 import (
 	"fmt"
-	"runtime"
 	"sync/atomic"
 
 	"whale/fabric"
@@ -15,10 +14,9 @@ func init() {
 // checkPingPong: A writes a block and, behind it, the number of the round; B, watching the word, must find the block of
 // that round, and writes the number back. On a real provider the two run at the same time.
 func checkPingPong(r *rig) {
-	const block = 512
-	rounds := uint64(3000)
+	block, rounds := uint64(64<<10), uint64(300) // a block long enough to be met half-way
 	if r.Progress != nil {
-		rounds = 100
+		block, rounds = 512, 100
 	}
 	local, ack := r.area(r.a, block, fabric.LocalOnly), r.area(r.a, 8, allRights)
 	remote := r.area(r.b, block+8, allRights)
@@ -74,8 +72,7 @@ func checkPingPong(r *rig) {
 				select {
 				case <-stop:
 					return
-				default:
-					runtime.Gosched()
+				default: // spins: it must look while the other side writes
 				}
 			}
 		}()
