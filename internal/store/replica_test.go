@@ -73,6 +73,17 @@ func (m *replicaMachine) DeliverSlot(t *rapid.T) {
 	m.r.deliverSlot(m.p, m.model.recs[seq-1], m.stableBelow(t, 0, m.stable))
 }
 
+// Flood delivers every slot that P may post, so that the table of pending records gets full.
+func (m *replicaMachine) Flood(t *rapid.T) {
+	for range rapid.IntRange(0, 12).Draw(t, "writes") {
+		m.Write(t)
+	}
+	for seq := m.r.s.Drained() + 1; seq <= min(m.model.end(), m.r.s.Drained()+small.RingSlots); seq++ {
+		m.slots[seq] = true
+		m.r.deliverSlot(m.p, m.model.recs[seq-1], 0)
+	}
+}
+
 func (m *replicaMachine) DeliverBytes(t *rapid.T) {
 	var next []uint64
 	for seq := m.r.l.End() + 1; seq <= m.model.end() && len(next) < 8; seq++ {
@@ -295,7 +306,7 @@ func TestReplicaAgainstModel(t *testing.T) {
 			m.dirty, m.clean = &dirty, &clean
 			t.Repeat(map[string]func(*rapid.T){
 				"write": m.Write, "write again": m.Write,
-				"slot": m.DeliverSlot, "slot 2": m.DeliverSlot, "slot 3": m.DeliverSlot, "slot 4": m.DeliverSlot,
+				"slot": m.DeliverSlot, "slot 2": m.DeliverSlot, "slot 3": m.DeliverSlot, "flood": m.Flood,
 				"bytes": m.DeliverBytes, "bytes 2": m.DeliverBytes, "bytes 3": m.DeliverBytes, "bytes 4": m.DeliverBytes,
 				"stable": m.MoveStable, "learn": m.LearnStable,
 				"drain": m.Drain, "verify": m.Verify, "install": m.Install, "missing": m.Missing,
