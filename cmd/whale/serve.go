@@ -93,8 +93,14 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	}
 	observe := f.cfg.Observe
 	f.cfg.Observe = func(s node.State) {
-		if s.Failed != "" {
+		switch {
+		case s.Failed != "":
 			f.cfg.Log.Error("the shard is not served", "error", s.Failed)
+		case observe != nil: // whoever reads the states tells people
+		case s.Serving:
+			f.cfg.Log.Info("serving", "role", s.Role, "epoch", s.Epoch)
+		default:
+			f.cfg.Log.Info("not serving yet", "role", s.Role, "waits for", s.Waiting)
 		}
 		if observe != nil {
 			observe(s)
@@ -104,12 +110,20 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	f.cfg.Log.Debug("listening for Redis clients", "address", n.Redis(), "member", f.cfg.ID)
+	f.cfg.Log.Log(cmd.Context(), listenLevel(f.stateFD), "listening for Redis clients", "address", n.Redis(), "member", f.cfg.ID)
 	err = n.Run(ctx)
 	if cerr := n.Close(); err == nil {
 		err = cerr
 	}
 	return err
+}
+
+// listenLevel: a person who starts a node by hand wants to see its address; a program that started it knows.
+func listenLevel(stateFD int) slog.Level {
+	if stateFD >= 0 {
+		return slog.LevelDebug
+	}
+	return slog.LevelInfo
 }
 
 // settle turns flags into the node's settings.

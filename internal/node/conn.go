@@ -30,7 +30,8 @@ type conn struct {
 	reactor *reactor
 	fd      int
 	client  *command.Client
-	watched poller.Interest // what the poller waits for
+	latest  *command.Command // the last of this round; nil: none came
+	watched poller.Interest  // what the poller waits for
 
 	// Input: in[r:w] is received and not yet parsed.
 	in     []byte // nil: nothing is in it

@@ -32,6 +32,7 @@ const (
 	stopLimit     = 2 * time.Second // how long a stop waits for commands that are under way
 	statusPeriod  = 100 * time.Millisecond
 	acceptPause   = 100 * time.Millisecond
+	keepAlive     = 300 // seconds of silence before a client is asked whether it lives
 )
 
 // loop is the goroutine that owns the engine and the listening socket, and, as a reactor, connections of its own.
@@ -47,6 +48,7 @@ type loop struct {
 	laddr      string
 	maxClients int
 	nextID     uint64
+	squeezed   bool  // the last attempt to accept failed, and the log says so
 	crowded    int64 // out of descriptors: nothing is accepted before this time; 0: not so
 
 	reactors []*reactor  // by id; [0] is the loop itself
@@ -57,6 +59,7 @@ type loop struct {
 	state    State
 	stateAt  int64
 	stopping int64 // when a stop gives up; 0: none was asked for
+	ended    int   // other reactors that have no connection any more
 }
 
 // start is the zero of this process's monotonic clock.
@@ -137,6 +140,8 @@ func (l *loop) receive(now int64) {
 			l.stateAt = 0
 		case m.end == finish:
 			l.beginStop(now)
+		case m.end == ended:
+			l.ended++
 		}
 	}
 }
@@ -233,12 +238,10 @@ func (l *loop) beginStop(now int64) {
 // finished: all connections are closed, or the time for that is over.
 func (l *loop) finished() bool {
 	if monotonic() >= l.stopping {
-		if l.open > 0 {
-			l.log.Warn("stopping although commands are under way", "connections", l.open)
-		}
+		l.log.Warn("stopping although commands are under way", "connections", l.server.connected())
 		return true
 	}
-	return l.open == 0
+	return l.open == 0 && l.ended == len(l.reactors)-1
 }
 
 // accept takes new connections and hands them out in turn.
@@ -247,13 +250,17 @@ func (l *loop) accept() {
 		fd, from, err := unix.Accept4(l.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch err {
 		case nil:
+			l.squeezed = false
 		case unix.EINTR, unix.ECONNABORTED:
 			continue
 		case unix.EAGAIN:
 			return
 		default:
 			// EMFILE, ENFILE, ENOBUFS, ENOMEM: the pending one stays, so the listener stays readable. Look away for a moment.
-			l.log.Warn("cannot accept a client", "error", err, "connections", l.server.connected())
+			if !l.squeezed {
+				l.squeezed = true
+				l.log.Warn("cannot accept a client; trying again until it works", "error", err, "connections", l.server.connected())
+			}
 			l.crowded = monotonic() + int64(acceptPause)
 			if err := l.poll.Modify(l.listener, 0); err != nil {
 				l.log.Error("the listener is lost", "error", err)
@@ -272,6 +279,8 @@ func (l *loop) accept() {
 
 func (l *loop) welcome(fd int, from unix.Sockaddr) {
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1) // a reply is one write: nothing is gained by waiting
+	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // a client whose machine is gone is noticed some day
+	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive)
 	l.nextID++
 	c := &conn{fd: fd, client: &command.Client{ID: l.nextID, Addr: addrString(from), LAddr: l.laddr, Created: time.Now().UnixMilli(), Proto: 2}}
 	l.server.remember(c.client)

@@ -33,7 +33,7 @@ type message struct {
 	request *request // to the loop: run it; back: it is answered
 	client  *conn    // serve it
 	link    *link    // to the loop: a peer is connected
-	end     ending   // no more is coming
+	end     ending
 }
 
 type ending uint8
@@ -41,6 +41,7 @@ type ending uint8
 const (
 	finish ending = iota + 1 // answer what is there, then end
 	leave                    // end now
+	ended                    // to the loop: a reactor that was to finish has no connection any more
 )
 
 // reactor serves the connections of one goroutine: it reads, parses, runs what can be answered at once, sends the rest
@@ -72,6 +73,7 @@ type reactor struct {
 	doomed  []int   // descriptors to be closed when the round ends: until then no new one gets their number
 	busy    bool    // something was submitted: another round is due before parking
 	stop    bool    // nothing is parsed any more
+	told    bool    // the loop knows that this reactor has ended
 	now     int64   // unix milliseconds at the start of the round
 
 	counts struct{ commands, in, out uint64 } // since the start
@@ -142,6 +144,10 @@ func (r *reactor) serveAside() (err error) {
 		r.serve()
 		r.bury()
 		r.publish()
+		if r.stop && r.open == 0 && !r.told {
+			r.told = true
+			r.outbox = append(r.outbox, message{end: ended})
+		}
 		r.loop.mail.put(r.outbox...)
 		clear(r.outbox)
 		r.outbox = r.outbox[:0]
@@ -238,6 +244,7 @@ func (r *reactor) dispatch(c *conn, q *request) {
 		c.barrier = q
 		r.passBarrier(c)
 	case cmd.Place == command.Here && (r.owner || cmd != infoCommand && cmd != roleCommand):
+		c.client.Touch(cmd, r.now) // CLIENT LIST shows itself
 		w, queued := c.reply(q)
 		r.here(q, w)
 		c.closing = c.client.Quit
@@ -249,7 +256,7 @@ func (r *reactor) dispatch(c *conn, q *request) {
 		c.enqueue(q)
 		r.submit(q)
 	}
-	c.client.Touch(cmd, r.now)
+	c.latest = cmd
 }
 
 // here runs a command that needs no data.
@@ -326,6 +333,10 @@ func (r *reactor) serveOne(c *conn) {
 		if !stopped || c.paused() {
 			break
 		}
+	}
+	if c.latest != nil {
+		c.client.Touch(c.latest, r.now)
+		c.latest = nil
 	}
 	if why := c.overdue(); why != "" {
 		r.drop(c, why)

@@ -200,6 +200,18 @@ func TestTooHugeIsRefusedAndClosed(t *testing.T) {
 	}
 }
 
+// The reason for the end must not be lost because the client had sent more: unread input makes the kernel reset the
+// connection.
+func TestReasonArrivesBeforeTheEnd(t *testing.T) {
+	g := newRig(t, nil)
+	c := g.dial()
+	c.send("*x\r\n" + strings.Repeat("more", 12_000)) // all of it is there when the loop begins
+	g.run()
+	if got := c.rest(); got != "-ERR Protocol error: invalid multibulk length\r\n" {
+		t.Fatalf("%q", got)
+	}
+}
+
 // What is announced, but not sent, must not cost memory.
 func TestAnnouncedIsNotAllocated(t *testing.T) {
 	g := newRig(t, nil)
@@ -456,23 +468,38 @@ func TestManyConnections(t *testing.T) {
 	})
 }
 
-// A client that goes away leaves its requests with the engine; they come back to a connection that is closed.
+// A client that goes away leaves its requests with the engine, which still needs their bytes; they come back to a
+// connection that is closed.
 func TestClientGoneWhileTheEngineWorks(t *testing.T) {
 	eachWay(t, func(t *testing.T, threads func(*Config)) {
 		g := start1(t, threads)
 		g.toy.set(func() { g.toy.stuck = true })
-		for range 20 {
+		const clients, each = 20, 50
+		value := func(i, j int) string { return strings.Repeat(fmt.Sprintf("%d.%d ", i, j), 50) }
+		for i := range clients {
 			c := g.dial()
-			c.send(strings.Repeat(cmd("SET", "gone", strings.Repeat("g", 500)), 50) + cmd("WAIT", "1", "0"))
+			var stream []byte
+			for j := range each {
+				stream = resp.AppendCommand(stream, "SET", fmt.Sprintf("gone:%d:%d", i, j), value(i, j))
+			}
+			c.send(string(stream) + cmd("WAIT", "1", "0"))
+			await(t, "its commands", func() bool { return g.toy.get(func() int { return g.toy.submitted }) == (i+1)*each })
 			c.Conn.(*net.TCPConn).SetLinger(0) // a reset, not an orderly end
-			before := g.toy.get(func() int { return g.toy.submitted })
-			await(t, "its commands", func() bool { return g.toy.get(func() int { return g.toy.submitted }) >= before || before%50 == 0 })
 			c.Close()
+			await(t, "its end", func() bool { return g.opened() == 0 })
 		}
-		await(t, "the connections to be gone", func() bool { return g.opened() == 0 })
 		g.toy.set(func() { g.toy.stuck = false })
 		if v := g.dial().do("PING"); v != "+PONG\r\n" {
 			t.Fatal(v)
+		}
+		await(t, "the engine", func() bool { return g.toy.get(func() int { return len(g.toy.data) }) == clients*each })
+		for i := range clients {
+			for j := range each {
+				key := fmt.Sprintf("gone:%d:%d", i, j)
+				if g.toy.get(func() int { return strings.Compare(string(g.toy.data[key]), value(i, j)) }) != 0 {
+					t.Fatalf("%s has %.40q: its bytes were overwritten while the engine still needed them", key, g.toy.data[key])
+				}
+			}
 		}
 	})
 }
@@ -570,6 +597,43 @@ func TestMaxClients(t *testing.T) {
 	await(t, "room", func() bool { return g.loop.server.connected() == 1 })
 	if r := g.dial().do("PING"); r != "+PONG\r\n" {
 		t.Fatal(r)
+	}
+}
+
+// Out of descriptors, a node goes on with the clients that it has, looks away from the others instead of spinning, and
+// takes them when it can.
+func TestOutOfDescriptors(t *testing.T) {
+	g := newRig(t, nil)
+	defer g.loop.close()
+	var fds []int
+	for range 10 {
+		fds = append(fds, g.rawDial())
+	}
+	var old unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
+		t.Fatal(err)
+	}
+	tight := old
+	tight.Cur = uint64(fds[9] + 4)
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &tight); err != nil {
+		t.Fatal(err)
+	}
+	for g.loop.crowded == 0 {
+		g.turn()
+	}
+	g.turn()
+	taken := g.loop.server.connected()
+	d := g.loop.idleTime(monotonic())
+	unix.Setrlimit(unix.RLIMIT_NOFILE, &old)
+	if taken == 0 || taken == 10 || d < 0 || d > acceptPause {
+		t.Errorf("%d of 10 clients taken, then idle for %v", taken, d)
+	}
+	await(t, "the rest to be taken", func() bool { g.turn(); return g.loop.server.connected() == 10 })
+	if n := strings.Count(g.log.String(), "cannot accept"); n != 1 {
+		t.Errorf("%d lines in the log, want 1: %s", n, g.log)
+	}
+	for _, fd := range fds {
+		unix.Close(fd)
 	}
 }
 

@@ -16,10 +16,11 @@ type request struct {
 	done bool     // the reply in W is complete
 }
 
-// maxKeptArgs and maxKeptReply bound what a pooled request holds on to.
+// What a stock and each request in it hold on to, at most.
 const (
-	maxKeptArgs  = 1024
-	maxKeptReply = 16 << 10
+	maxKeptRequests = 4096
+	maxKeptArgs     = 1024
+	maxKeptReply    = 16 << 10
 )
 
 // Executed implements [shard.Owner]: the engine does not need the arguments any more. The engine's goroutine.
@@ -39,7 +40,10 @@ func (q *request) Completed(*shard.Request) {
 }
 
 // stock is a reactor's pool of requests.
-type stock struct{ head *request }
+type stock struct {
+	head *request
+	n    int
+}
 
 func (s *stock) get(c *conn) *request {
 	q := s.head
@@ -48,12 +52,17 @@ func (s *stock) get(c *conn) *request {
 		q.Owner = q
 	} else {
 		s.head = q.next
+		s.n--
 	}
 	q.conn, q.next = c, nil
 	return q
 }
 
 func (s *stock) put(q *request) {
+	if s.n >= maxKeptRequests {
+		return
+	}
+	s.n++
 	if cap(q.argv) > maxKeptArgs {
 		q.argv = nil
 	}
