@@ -139,7 +139,7 @@ func (ws *writers) check(t testing.TB) {
 
 // Everything dies at once, the parent too, as at a power cut of the processes; nothing acknowledged is lost.
 func TestKillEverythingUnderLoad(t *testing.T) {
-	c := ownCluster(t, "--arena", "512MiB")
+	c := ownCluster(t, "--arena", arenaSize("512MiB", "2GiB"))
 	c.start()
 	c.awaitReady()
 	for round := range size(3, 10) {
@@ -159,7 +159,7 @@ func TestKillEverythingUnderLoad(t *testing.T) {
 
 // One process dies, `whale dev` restarts it, and the writers go on; for the primary as for each backup.
 func TestKillEachNodeUnderLoad(t *testing.T) {
-	c := ownCluster(t, "--arena", "512MiB")
+	c := ownCluster(t, "--arena", arenaSize("512MiB", "2GiB"))
 	c.start()
 	c.awaitReady()
 	for round := range size(1, 5) {
@@ -207,5 +207,47 @@ func TestNodesEndWithTheParent(t *testing.T) {
 			}
 			return nil
 		})
+	}
+}
+
+// recorder is a test that only notes that it failed.
+type recorder struct {
+	testing.TB
+	failed int
+}
+
+func (r *recorder) Helper()               {}
+func (r *recorder) Logf(string, ...any)   {}
+func (r *recorder) Errorf(string, ...any) { r.failed++ }
+
+// What the tests above rely on must be able to fail: a key that is lost, one that is changed, a counter that went back.
+func TestCheckCatchesALoss(t *testing.T) {
+	c := newCluster(t)
+	ws := startWriters(c, "loss")
+	ws.await(t, 100)
+	ws.end()
+	var clean recorder
+	if ws.check(&clean); clean.failed != 0 {
+		t.Fatalf("%d errors although nothing is lost", clean.failed)
+	}
+	w := ws.each[0]
+	for name, harm := range map[string][]string{
+		"a lost key":             {"DEL", w.key(3)},
+		"a changed key":          {"APPEND", w.key(4), "x"},
+		"a counter of the past":  {"SET", w.prefix, strconv.Itoa(w.low - 1)},
+		"a counter from nowhere": {"SET", w.prefix, strconv.Itoa(w.high + 1)},
+	} {
+		if _, err := c.once(0, harm...); err != nil {
+			t.Fatal(err)
+		}
+		var r recorder
+		if ws.check(&r); r.failed == 0 {
+			t.Errorf("%s is not noticed", name)
+		}
+		for key, v := range map[string]string{w.key(3): w.value(3), w.key(4): w.value(4), w.prefix: strconv.Itoa(w.low)} {
+			if _, err := c.once(0, "SET", key, v); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }

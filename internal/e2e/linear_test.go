@@ -201,11 +201,7 @@ func (h *historian) run(t *testing.T, clients, n int, fault func(progress func(p
 
 // Clients at all nodes, few keys, small and large values; one burst of faults a history.
 func TestLinearizable(t *testing.T) {
-	arena := "1GiB" // a node; the large values fill most of it
-	if long {
-		arena = "3GiB"
-	}
-	c := newCluster(t, "--arena", arena)
+	c := newCluster(t, "--arena", arenaSize("1GiB", "4GiB"))
 	n := size(700, 4)
 	// A fault is one node that is stopped and continued again and again, or killed in the middle.
 	disturb := func(node int, kill bool) func(progress func(float64)) {

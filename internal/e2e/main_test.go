@@ -55,3 +55,11 @@ func size(n, times int) int {
 	}
 	return n
 }
+
+// arenaSize is what the test's data fill most of.
+func arenaSize(usual, whenLong string) string {
+	if long {
+		return whenLong
+	}
+	return usual
+}
