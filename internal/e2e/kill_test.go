@@ -18,6 +18,7 @@ type writers struct {
 	c     *cluster
 	stop  atomic.Bool
 	acked atomic.Int64
+	last  atomic.Value // the last refusal, for messages
 	wg    sync.WaitGroup
 	each  []*writer
 }
@@ -69,7 +70,9 @@ func (ws *writers) run(w *writer, addr string) {
 				ws.acked.Add(1)
 			}
 		}
-		if _, refused := err.(replyError); err != nil && !refused {
+		if refusal, refused := err.(replyError); refused {
+			ws.last.Store(refusal)
+		} else if err != nil {
 			c.close()
 			c = nil
 		}
@@ -86,7 +89,7 @@ func (ws *writers) await(t testing.TB, n int64) {
 	goal := ws.acked.Load() + n
 	await(t, 60*time.Second, func() error {
 		if got := ws.acked.Load(); got < goal {
-			return fmt.Errorf("%d writes are acknowledged, waiting for %d", got, goal)
+			return fmt.Errorf("%d writes are acknowledged, waiting for %d; the last refusal: %v", got, goal, ws.last.Load())
 		}
 		return nil
 	})
