@@ -149,3 +149,11 @@ func mustPanic(t *testing.T, what string, f func()) {
 	}()
 	f()
 }
+
+// skipUnderRace is for long tests of one goroutine, in which the race detector has nothing to find.
+func skipUnderRace(t *testing.T) {
+	t.Helper()
+	if underRace {
+		t.Skip("one goroutine")
+	}
+}

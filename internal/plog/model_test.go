@@ -9,6 +9,7 @@ import (
 // TestPrimaryAndBackup drives a primary and a backup through appends, transfers, commits, view changes, cuts and
 // restarts, against a list of what was appended.
 func TestPrimaryAndBackup(t *testing.T) {
+	skipUnderRace(t)
 	rapid.Check(t, func(t *rapid.T) {
 		g := smallGeometry
 		p, b := newLog(t, g), newLog(t, g)
