@@ -21,11 +21,9 @@ import (
 // If the owner's look missed the ring, the ring came after parked := 1, and the peer sees it. What the ring announces
 // was stored before the ring; and rings is taken as seen before the owner polls, never after.
 type bell struct {
-	words *doorbell
-	fd    int    // eventfd, shared with every peer
+	ringer
 	seen  uint64 // rings up to here were announced to the caller, who has polled since or is about to
 	poll  [1]unix.PollFd
-	gap   func() // tests widen the gap between the two accesses of arm; nil otherwise
 
 	mu     sync.Mutex // held in arm and wait: the words and fd are there as long
 	closed atomic.Bool
@@ -37,16 +35,26 @@ func newBell(words *doorbell) (*bell, error) {
 		return nil, fmt.Errorf("shm: eventfd: %w", err)
 	}
 	words.parked.Store(0)
-	b := &bell{words: words, fd: fd, seen: words.rings.Load()}
+	b := &bell{ringer: ringer{words: words, fd: fd}, seen: words.rings.Load()}
 	b.poll[0] = unix.PollFd{Fd: int32(fd), Events: unix.POLLIN}
 	return b, nil
 }
 
-// ring announces something to the owner of the words, who sleeps on fd. Any process may call it.
-func ring(words *doorbell, fd int) {
-	words.rings.Add(1)
-	if words.parked.Load() != 0 {
-		write(fd)
+// ringer is what it takes to ring a doorbell, one's own or a peer's.
+type ringer struct {
+	words *doorbell
+	fd    int    // eventfd, which the owner and all its peers share; -1: none yet
+	gap   func() // tests widen the gap between two accesses here; nil otherwise
+}
+
+// ring announces what was stored before to the owner of the words.
+func (r *ringer) ring() {
+	r.words.rings.Add(1)
+	if r.gap != nil {
+		r.gap()
+	}
+	if r.words.parked.Load() != 0 {
+		write(r.fd)
 	}
 }
 

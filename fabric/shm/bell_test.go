@@ -102,7 +102,7 @@ func rolePong(args []string) {
 	limit, err := time.ParseDuration(args[3])
 	check(err)
 	p := &player{e: e, c: c, mine: m, theirs: *(*fabric.Key)(unsafe.Pointer(&answer[0])), arm: arms[args[4]], limit: limit, rng: rand.New(rand.NewPCG(1, 2))}
-	e.bell.gap = p.dawdle
+	e.bell.gap, c.(*conn).peer.bell.gap = p.dawdle, p.dawdle
 	for turn := uint64(1); ; turn += 2 {
 		if !p.await(turn) {
 			fmt.Println("lost", turn)
@@ -129,7 +129,7 @@ func pingPong(t testing.TB, turns uint64, limit time.Duration, arm string) (lost
 		t.Fatal(err)
 	}
 	p := &player{e: e, c: c, mine: mine, theirs: hello, arm: arms[arm], limit: limit, rng: rand.New(rand.NewPCG(3, 4))}
-	e.bell.gap = p.dawdle
+	e.bell.gap, c.(*conn).peer.bell.gap = p.dawdle, p.dawdle
 	p.ended = func() bool {
 		select {
 		case line, ok := <-pong.lines:

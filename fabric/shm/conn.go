@@ -65,7 +65,7 @@ type peer struct {
 	line     *line // this end's way in
 	gen      uint64
 	out      inbox
-	doorbell int // eventfd
+	bell     ringer
 }
 
 var _ fabric.Conn = (*conn)(nil)
@@ -145,7 +145,7 @@ func (c *conn) run(ops []fabric.Op, taken *int) (err error) {
 		c.leave()
 	}
 	if c.ringing {
-		ring(&c.peer.control.doorbell, c.peer.doorbell)
+		c.peer.bell.ring()
 	}
 	return nil
 }
@@ -311,7 +311,7 @@ func (c *conn) unmap() {
 	if c.peer.out.file != nil {
 		c.peer.out.file.Close()
 	}
-	if c.peer.doorbell >= 0 {
-		unix.Close(c.peer.doorbell)
+	if c.peer.bell.fd >= 0 {
+		unix.Close(c.peer.bell.fd)
 	}
 }

@@ -244,7 +244,7 @@ func (e *Endpoint) newConn(sock *net.UnixConn) (*conn, error) {
 		receives: receives{ring: make([]fabric.Op, recvDepth)},
 		done:     completions{ring: make([]fabric.Completion, queueDepth+recvDepth)},
 	}
-	c.peer.doorbell = -1
+	c.peer.bell.fd = -1
 	pid, err := peerPID(sock)
 	if err != nil {
 		return nil, err
@@ -336,7 +336,7 @@ func readEventfd(sock *net.UnixConn) (int, error) {
 
 // attach maps the peer's files and checks that they are what it offered. The offer's doorbell is c's from here on.
 func (c *conn) attach(o offer) error {
-	c.peer.doorbell = o.doorbell
+	c.peer.bell.fd = o.doorbell
 	if o.start != c.who.start {
 		return fmt.Errorf("%v started at %d, its offer says %d", c.who, c.who.start, o.start)
 	}
@@ -359,7 +359,7 @@ func (c *conn) attach(o offer) error {
 		if wrong = checkControl(file); wrong != nil {
 			return
 		}
-		c.peer.line = &c.peer.control.lines[o.line]
+		c.peer.line, c.peer.bell.words = &c.peer.control.lines[o.line], &c.peer.control.doorbell
 		c.busy = c.peer.line.busy.Load()
 		l := c.peer.line
 		if owner := (process{int(l.pid.Load()), l.start.Load()}); l.gen.Load() != o.gen || !odd(o.gen) || odd(c.busy) || owner != c.ep.self {

@@ -128,6 +128,22 @@ func TestCloseEndsEverything(t *testing.T) {
 	}
 }
 
+// TestNothingLandsAfterThePeerClosed, also from a peer that has not noticed yet.
+func TestNothingLandsAfterThePeerClosed(t *testing.T) {
+	w := wire(t, 4096)
+	w.from[0] = 'x'
+	if err := w.ba.Close(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the watch has noticed", func() bool { return w.ab.broken.Load() != nil })
+	w.ab.broken.Store(nil)
+	var done [1]fabric.Completion
+	w.ab.Post([]fabric.Op{w.write(0, 64, fabric.Signaled)})
+	if n := w.ab.Poll(done[:]); n != 1 || !errors.Is(done[0].Err, fabric.ErrBroken) || w.to[0] != 0 {
+		t.Fatalf("%v, and the byte is %q", done[:n], w.to[0])
+	}
+}
+
 // TestManyConnections: lines, descriptors, mappings and goroutines are given back.
 func TestManyConnections(t *testing.T) {
 	p := newPair(t)

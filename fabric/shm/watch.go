@@ -48,6 +48,6 @@ func (c *conn) watch() error {
 // lose marks the connection lost and wakes the owner of the endpoint, who is to poll it.
 func (c *conn) lose(why string) {
 	if c.broken.CompareAndSwap(nil, &why) {
-		pmem.Guard(func() { ring(&c.ep.control.doorbell, c.ep.bell.fd) })
+		pmem.Guard(c.ep.bell.ring)
 	}
 }
