@@ -55,7 +55,8 @@ const (
 	minDepth = 8  // the tag starts below the eight top bits
 	maxDepth = 26 // the last bit of the tag that does not select the home line
 
-	spareBlocks = 512 // blocks beyond those that the number of entries justifies
+	firstBlocks = 1 << minDepth
+	spareBlocks = 64 // divided beyond what the number of entries justifies
 )
 
 // A block's word 0 is its header: number of the overflow block << 8 | depth - minDepth. Depth counts in the first block
@@ -77,7 +78,7 @@ func side(entry uint64, depth uint32) uint64 { return entry >> (71 - depth) & 1 
 func newIndex(maxEntries uint64) (*index, error) {
 	x := &index{}
 	// Divisions stop at one block for 64 entries, a chain grows only over a window of 32 live entries.
-	blocks := 1<<minDepth + 2*spareBlocks + maxEntries/64 + maxEntries/windowWords
+	blocks := firstBlocks + 2*spareBlocks + maxEntries/64 + maxEntries/windowWords
 	depth := uint32(min(maxDepth, bits.Len64(maxDirectory(blocks))-1))
 	words, err := reserve(x, blocks*blockWords+1<<depth)
 	if err != nil {
@@ -86,10 +87,10 @@ func newIndex(maxEntries uint64) (*index, error) {
 	x.words = words[:blocks*blockWords]
 	rest := words[blocks*blockWords:]
 	x.dirs = unsafe.Slice((*uint32)(unsafe.Pointer(&rest[0])), 2*len(rest))
-	for i := range uint32(1 << minDepth) {
+	for i := range uint32(firstBlocks) {
 		x.dirs[1<<minDepth+i] = 1 + i
 	}
-	x.next = 1 + 1<<minDepth
+	x.next = 1 + firstBlocks
 	x.depth.Store(minDepth)
 	return x, nil
 }
@@ -152,18 +153,21 @@ func (p *probe) replace(offset uint64) {
 }
 
 // remove takes out the entry that next returned last, under the conditions of replace.
-func (p *probe) remove() {
-	at := p.at()
+func (p *probe) remove() { p.x.clear(p.b, p.at()) }
+
+// clear removes the entry at a word of a block. A line that was full may have turned entries away to lines behind it, so
+// it must not show an empty word to probes that look for them.
+func (x *index) clear(b *block, at uint64) {
 	var w uint64 = marker
 	line := at &^ (lineWords - 1)
 	for i := max(line, 1); i < line+lineWords; i++ {
-		if p.b[i] == 0 {
+		if b[i] == 0 {
 			w = 0
 		}
 	}
-	atomic.StoreUint64(&p.b[at], w)
-	p.x.entries--
-	p.x.generation.Add(1)
+	atomic.StoreUint64(&b[at], w)
+	x.entries--
+	x.generation.Add(1)
 }
 
 // swap lets the entry (hash, old) point to another record of the same key; false: there is no such entry. Writer only.
@@ -199,8 +203,8 @@ func (p *probe) at() uint64 { return (p.home + p.n - 1) % blockWords }
 func (x *index) insert(hash, offset uint64) {
 	e := entry(hash, offset)
 	for chain := x.bucket(hash); !x.put(chain, e); chain = x.bucket(hash) {
-		if depth := x.block(chain).depth(); x.divisible(depth) {
-			x.divide(hash, depth)
+		if x.divisible(chain) {
+			x.divide(hash)
 		} else {
 			x.extend(chain)
 		}
@@ -224,25 +228,34 @@ func (x *index) put(chain uint32, e uint64) bool {
 	return false
 }
 
-// divisible says whether a block of this depth may be divided. The limits hold memory down when hashes were chosen to
-// collide; with good hashes they are never met.
-func (x *index) divisible(depth uint32) bool {
+// divisible says whether a chain may be divided. The limits hold memory and work down when hashes were chosen to collide;
+// with good hashes they are never met.
+func (x *index) divisible(chain uint32) bool {
 	used := uint64(x.next) - uint64(len(x.free))
-	if depth == maxDepth || used > x.entries/64+spareBlocks {
+	depth := x.block(chain).depth()
+	if depth == maxDepth || used > firstBlocks+spareBlocks+x.entries/64 || !x.short(chain) {
 		return false
 	}
 	return depth < x.depth.Load() || 2<<depth <= maxDirectory(used)
 }
 
-func (x *index) divide(hash uint64, depth uint32) {
+// short says whether a chain is copied as a whole: one overflow block at most.
+func (x *index) short(chain uint32) bool {
+	link := x.block(chain).link()
+	return link == 0 || x.block(link).link() == 0
+}
+
+// divide replaces a short chain by two, and doubles the directory if it has no room for them.
+func (x *index) divide(hash uint64) {
+	old := x.bucket(hash)
+	depth := x.block(old).depth()
 	if d := x.depth.Load(); depth == d {
-		old, wide := x.dirs[1<<d:2<<d], x.dirs[2<<d:4<<d]
-		for i, n := range old {
+		narrow, wide := x.dirs[1<<d:2<<d], x.dirs[2<<d:4<<d]
+		for i, n := range narrow {
 			wide[2*i], wide[2*i+1] = n, n
 		}
 		x.depth.Store(d + 1)
 	}
-	old := x.bucket(hash)
 	x.gather(old)
 	halves := [2]uint32{x.allocate(depth + 1), x.allocate(depth + 1)}
 	for _, e := range x.live {
@@ -258,9 +271,28 @@ func (x *index) divide(hash uint64, depth uint32) {
 // bucket behind, 0 after the last. A cursor is the smallest hash of a bucket and stays one when the index grows, so that
 // a scan visits every entry that was there throughout, and exactly once. Writer only.
 func (x *index) scan(cursor uint64, keep func(offset uint64) bool) (next uint64) {
-	old := x.bucket(cursor)
-	depth := x.block(old).depth()
-	x.gather(old)
+	chain := x.bucket(cursor)
+	depth := x.block(chain).depth()
+	prefix := cursor >> (64 - depth)
+	if x.short(chain) {
+		x.retain(chain, prefix, depth, keep)
+	} else {
+		for n := chain; n != 0; {
+			b := x.block(n)
+			for i, w := range b {
+				if i > 0 && w > marker && !keep(w&offsetMask<<3) {
+					x.clear(b, uint64(i))
+				}
+			}
+			n = b.link()
+		}
+	}
+	return (prefix + 1) << (64 - depth)
+}
+
+// retain copies what is to be kept of a short chain, so that no markers are left behind.
+func (x *index) retain(chain uint32, prefix uint64, depth uint32, keep func(offset uint64) bool) {
+	x.gather(chain)
 	all := len(x.live)
 	kept := x.live[:0]
 	for _, e := range x.live {
@@ -268,17 +300,16 @@ func (x *index) scan(cursor uint64, keep func(offset uint64) bool) (next uint64)
 			kept = append(kept, e)
 		}
 	}
-	prefix := cursor >> (64 - depth)
-	if len(kept) < all {
-		fresh := x.allocate(depth)
-		for _, e := range kept {
-			x.add(fresh, e)
-		}
-		x.publish(prefix, depth, fresh)
-		x.release(old)
-		x.entries -= uint64(all - len(kept))
+	if len(kept) == all {
+		return
 	}
-	return (prefix + 1) << (64 - depth)
+	fresh := x.allocate(depth)
+	for _, e := range kept {
+		x.add(fresh, e)
+	}
+	x.publish(prefix, depth, fresh)
+	x.release(chain)
+	x.entries -= uint64(all - len(kept))
 }
 
 // gather copies the entries of a chain into live.

@@ -73,7 +73,7 @@ func TestIndexAgainstMap(t *testing.T) {
 				offset := uint64(64)
 				rng := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 				growth := rapid.IntRange(2, 8).Draw(t, "growth") // of 10 steps that are not on a present number
-				for range rapid.IntRange(1, 5000).Draw(t, "steps") {
+				for range rapid.IntRange(1, 3000).Draw(t, "steps") {
 					n := rng.Uint64N(universe)
 					old, present := at[n]
 					offset += 8
