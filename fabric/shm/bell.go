@@ -22,8 +22,8 @@ import (
 // was stored before the ring; and rings is taken as seen before the owner polls, never after.
 type bell struct {
 	ringer
-	seen  uint64 // rings up to here were announced to the caller, who has polled since or is about to
-	poll  [1]unix.PollFd
+	seen uint64 // rings up to here were announced to the caller, who has polled since or is about to
+	poll [1]unix.PollFd
 
 	mu     sync.Mutex // held in arm and wait: the words and fd are there as long
 	closed atomic.Bool

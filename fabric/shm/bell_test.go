@@ -51,6 +51,7 @@ func (p *player) await(turn uint64) bool {
 				return true
 			}
 		}
+		p.dawdle() // the turn may come and be announced now
 		if !p.arm(p.e.bell) {
 			continue
 		}
@@ -85,6 +86,13 @@ func (p *player) dawdle() {
 	}
 }
 
+// linger is longer than the other side takes to dawdle and park: ringing has to meet all of that.
+func (p *player) linger() {
+	for range p.rng.IntN(16) {
+		p.dawdle()
+	}
+}
+
 var spin atomic.Uint64
 
 // rolePong (folder, memory, peer, limit, arm) answers every odd turn.
@@ -102,7 +110,7 @@ func rolePong(args []string) {
 	limit, err := time.ParseDuration(args[3])
 	check(err)
 	p := &player{e: e, c: c, mine: m, theirs: *(*fabric.Key)(unsafe.Pointer(&answer[0])), arm: arms[args[4]], limit: limit, rng: rand.New(rand.NewPCG(1, 2))}
-	e.bell.gap, c.(*conn).peer.bell.gap = p.dawdle, p.dawdle
+	e.bell.gap, c.(*conn).peer.bell.gap = p.dawdle, p.linger
 	for turn := uint64(1); ; turn += 2 {
 		if !p.await(turn) {
 			fmt.Println("lost", turn)
@@ -129,7 +137,7 @@ func pingPong(t testing.TB, turns uint64, limit time.Duration, arm string) (lost
 		t.Fatal(err)
 	}
 	p := &player{e: e, c: c, mine: mine, theirs: hello, arm: arms[arm], limit: limit, rng: rand.New(rand.NewPCG(3, 4))}
-	e.bell.gap, c.(*conn).peer.bell.gap = p.dawdle, p.dawdle
+	e.bell.gap, c.(*conn).peer.bell.gap = p.dawdle, p.linger
 	p.ended = func() bool {
 		select {
 		case line, ok := <-pong.lines:
@@ -177,4 +185,45 @@ func TestLostWakeUpIsCaught(t *testing.T) {
 		t.Fatal("the broken doorbell passed")
 	}
 	t.Logf("caught at turn %d (parked %d times here, %v)", lost, parked, took)
+}
+
+// TestRingBesideArm puts each of the two between the other's two accesses: the ring is seen, or it is heard.
+func TestRingBesideArm(t *testing.T) {
+	rings := map[string]func(*bell){
+		"right": func(b *bell) { b.ring() },
+		"look before ring": func(b *bell) {
+			parked := b.words.parked.Load()
+			if b.gap != nil {
+				b.gap()
+			}
+			if b.words.rings.Add(1); parked != 0 {
+				write(b.fd)
+			}
+		},
+	}
+	lost := func(arm func(*bell) bool, ring func(*bell), ringInside bool) bool {
+		b, err := newBell(new(doorbell))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.close()
+		var armed bool
+		once := func(f func()) func() { return func() { b.gap = func() {}; f() } }
+		if ringInside {
+			b.gap = once(func() { ring(b) })
+			armed = arm(b)
+		} else {
+			b.gap = once(func() { armed = arm(b) })
+			ring(b)
+		}
+		return armed && !readable(b.fd)
+	}
+	for armName, arm := range arms {
+		for ringName, ring := range rings {
+			got := lost(arm, ring, true) || lost(arm, ring, false)
+			if want := armName != "right" || ringName != "right"; got != want {
+				t.Errorf("arm %q, ring %q: wake-up lost %v, want %v", armName, ringName, got, want)
+			}
+		}
+	}
 }

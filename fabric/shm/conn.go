@@ -59,13 +59,13 @@ type conn struct {
 
 // peer is what is mapped of the other endpoint, whose folder is dir.
 type peer struct {
-	dir      string
-	file     *pmem.File
-	control  *control
-	line     *line // this end's way in
-	gen      uint64
-	out      inbox
-	bell     ringer
+	dir     string
+	file    *pmem.File
+	control *control
+	line    *line // this end's way in
+	gen     uint64
+	out     inbox
+	bell    ringer
 }
 
 var _ fabric.Conn = (*conn)(nil)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"whale/fabric"
+	"whale/fabric/fabrictest"
 )
 
 // stalledWrite begins a Write of 3 MiB from a to b in another goroutine, and returns when it is inside the first chunk.
@@ -108,7 +109,7 @@ func TestNothingLandsAfterRevoke(t *testing.T) {
 	inFlight := 0
 	for round := range rounds {
 		key := register(t, b, to, fabric.RemoteWrite)
-		conn, other, _, err := p.Connect(nil, func([]byte) ([]byte, error) { return nil, nil })
+		conn, other, _, err := p.Connect(nil, yes)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,21 +148,22 @@ func TestNothingLandsAfterRevoke(t *testing.T) {
 }
 
 // stoppedWriter is a process that was stopped inside a Write into b's memory.
-func stoppedWriter(t *testing.T, b *Endpoint, key fabric.Key) *child {
+func stoppedWriter(t *testing.T, b *Endpoint, key fabric.Key) (*child, fabric.Conn) {
 	t.Helper()
 	w := start(t, "writer", t.TempDir(), b.Addr(), strconv.FormatUint(uint64(key), 10))
-	if _, err := b.Accept(t.Context(), func([]byte) ([]byte, error) { return nil, nil }); err != nil {
+	c, err := b.Accept(t.Context(), yes)
+	if err != nil {
 		t.Fatal(err)
 	}
 	w.hear("inside")
 	w.signal(syscall.SIGSTOP)
-	return w
+	return w, c
 }
 
 func TestRevokeWaitsForAStoppedProcess(t *testing.T) {
 	b := open(t, t.TempDir())
 	key := register(t, b, mapped(t, 3<<20), allRights)
-	w := stoppedWriter(t, b, key)
+	w, _ := stoppedWriter(t, b, key)
 	if err := b.Revoke(key); !errors.Is(err, fabric.ErrInFlight) {
 		t.Fatalf("Revoke with a stopped process inside: %v, want ErrInFlight", err)
 	}
@@ -178,7 +180,7 @@ func TestRevokeWaitsForAStoppedProcess(t *testing.T) {
 func TestRevokeDoesNotWaitForTheDead(t *testing.T) {
 	b := open(t, t.TempDir())
 	key := register(t, b, mapped(t, 3<<20), allRights)
-	w := stoppedWriter(t, b, key)
+	w, _ := stoppedWriter(t, b, key)
 	if err := b.Revoke(key); !errors.Is(err, fabric.ErrInFlight) {
 		t.Fatalf("Revoke with a stopped process inside: %v, want ErrInFlight", err)
 	}
@@ -187,7 +189,7 @@ func TestRevokeDoesNotWaitForTheDead(t *testing.T) {
 	w.kill()
 	// Its line is used again, and what it left there does no harm.
 	again := start(t, "writer", t.TempDir(), b.Addr(), strconv.FormatUint(uint64(register(t, b, mapped(t, 3<<20), allRights)), 10))
-	c, err := b.Accept(t.Context(), func([]byte) ([]byte, error) { return nil, nil })
+	c, err := b.Accept(t.Context(), yes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,13 +201,36 @@ func TestRevokeDoesNotWaitForTheDead(t *testing.T) {
 	c.Close()
 }
 
+// A connection whose peer is stopped inside cannot be closed for good, and its line goes to nobody else.
+func TestAConnectionWithAStoppedPeerInside(t *testing.T) {
+	b, err := Open(t.TempDir(), Options{Secret: testSecret, RevokeLimit: 20 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	w, c := stoppedWriter(t, b, register(t, b, mapped(t, 3<<20), allRights))
+	if err := c.Close(); !errors.Is(err, fabric.ErrInFlight) {
+		t.Fatalf("Close with a stopped process inside: %v, want ErrInFlight", err)
+	}
+	a := open(t, t.TempDir())
+	_, next, _, err := fabrictest.DialAccept(a, b, nil, yes)
+	if err != nil || next.(*conn).index == c.(*conn).index {
+		t.Fatalf("%v; the next connection has line %d, in which somebody is", err, next.(*conn).index)
+	}
+	w.kill()
+	_, last, _, err := fabrictest.DialAccept(a, b, nil, yes)
+	if err != nil || last.(*conn).index != c.(*conn).index {
+		t.Fatalf("%v; the line of the dead is not used again, but line %d", err, last.(*conn).index)
+	}
+}
+
 func TestCloseNamesAStoppedProcess(t *testing.T) {
 	b, err := Open(t.TempDir(), Options{Secret: testSecret, RevokeLimit: 50 * time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
 	key := register(t, b, mapped(t, 3<<20), allRights)
-	w := stoppedWriter(t, b, key)
+	w, _ := stoppedWriter(t, b, key)
 	want := "process " + strconv.Itoa(w.cmd.Process.Pid)
 	if err := b.Close(); !errors.Is(err, fabric.ErrInFlight) || !strings.Contains(err.Error(), want) {
 		t.Fatalf("Close with a stopped process inside: %v, want ErrInFlight and %q", err, want)
