@@ -18,11 +18,13 @@ func TestOrders(t *testing.T) {
 		{"a record is installed while a reader is between pending and index", betweenPendingAndIndex, installedBetweenLookups},
 		{"a reader comes while a record is being installed", betweenIndexAndInstalled, readWhileInstalling},
 		{"a reader comes while a slot is being drained", betweenPendingAndDrained, readWhileDraining},
+		{"the block of a key is replaced, and used again, under a reader at a replica", duringLookup, blockReplacedAtReplica},
+		{"the same at the primary", duringLookup, blockReplacedAtPrimary},
 	}
 	for _, story := range stories {
 		for _, swap := range []place{0, story.place} {
 			t.Run(fmt.Sprintf("%s/broken=%v", story.name, swap != 0), func(t *testing.T) {
-				p, r := newMember(t, small, Primary, nil), newMember(t, small, Replica, nil)
+				p, r := newMember(t, small, Primary, crowded), newMember(t, small, Replica, crowded)
 				first := p.set(t, "key", "old")
 				r.deliver(p, first.Seq, first)
 				r.expect(t, "key", "=old")
@@ -37,6 +39,41 @@ func TestOrders(t *testing.T) {
 			})
 		}
 	}
+}
+
+// crowded puts all hashes under two of the first blocks of the index.
+func crowded(h uint64) uint64 { return h>>7&^(7<<53) | 1 }
+
+// crowd writes so many keys beside "key" that its block is replaced, and the old one used for others.
+func crowd(p, r *member) {
+	t := panics{}
+	for i := 0; i < 4000; i += 16 {
+		tx := p.s.Begin()
+		for n := range 16 {
+			tx.Set([]byte(numbered("crowd", i+n)), nil)
+		}
+		recs := p.commit(t, tx)
+		p.s.SetStable(p.l.End())
+		r.deliver(p, p.l.End(), recs...)
+	}
+}
+
+func blockReplacedAtReplica(p, r *member) error {
+	r.once(duringLookup, func() { crowd(p, r) })
+	if got := r.read("key"); got != "=old" {
+		return fmt.Errorf("reads %s", got)
+	}
+	return nil
+}
+
+func blockReplacedAtPrimary(p, r *member) error {
+	p.s.swap, r.s.swap = r.s.swap, 0
+	p.s.SetStable(p.l.End())
+	p.once(duringLookup, func() { crowd(p, r) })
+	if got := p.read("key"); got != "=old" {
+		return fmt.Errorf("reads %s", got)
+	}
+	return nil
 }
 
 // once runs f at the first stop at that place.

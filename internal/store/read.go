@@ -44,7 +44,7 @@ func (s *Store) readPrimary(key, dst []byte) ([]byte, Verdict, uint64) {
 				return dst, Miss, flushed
 			}
 			return s.answer(key, dst, offset)
-		case s.x.generation.Load() == before:
+		case s.unchanged(before):
 			return dst, Miss, 0
 		}
 		// The entry may have been moved, or been a tombstone that left the index since S was loaded.
@@ -99,7 +99,7 @@ func (s *Store) readIndex(hash uint64, key, dst []byte) (value []byte, v Verdict
 		value, v, seq = s.answer(key, dst, offset)
 		return value, v, seq, true
 	}
-	return dst, Miss, flushed, found || s.x.generation.Load() == before
+	return dst, Miss, flushed, found || s.unchanged(before)
 }
 
 // ReadAt is Read at a replica for the loop, when S as known here is fresh: it was read from P, and the ring was drained

@@ -99,6 +99,7 @@ const (
 	betweenPendingAndIndex   place = iota + 1 // a reader looks at pending first
 	betweenIndexAndInstalled                  // the index shows a record before it leaves pending
 	betweenPendingAndDrained                  // a record is pending before drained covers it
+	duringLookup                              // a miss counts only if the index has not changed since
 )
 
 func (h *hooks) at(p place) {
@@ -210,10 +211,10 @@ func (s *Store) folded(hash uint64) uint64 {
 
 func (s *Store) hashKey(key []byte) uint64 { return s.folded(plog.HashKey(key)) }
 
-// lookup finds the key's entry. Any goroutine; a reader believes in "not found" only if the index's generation is what it
-// was before.
+// lookup finds the key's entry. Any goroutine; a reader believes in "not found" only if the index is unchanged since.
 func (s *Store) lookup(hash uint64, key []byte) (p probe, offset uint64, r plog.Record, found bool) {
 	p = s.x.probe(hash)
+	s.at(duringLookup)
 	for offset = p.next(); offset != 0; offset = p.next() {
 		// Equal hashes are not equal keys.
 		if r, ok := s.l.Peek(offset); ok && bytes.Equal(r.Key, key) {
@@ -221,6 +222,11 @@ func (s *Store) lookup(hash uint64, key []byte) (p probe, offset uint64, r plog.
 		}
 	}
 	return p, 0, plog.Record{}, false
+}
+
+// unchanged says whether no entry may have been missed since the index had that generation.
+func (s *Store) unchanged(generation uint64) bool {
+	return s.x.generation.Load() == generation || s.swap == duringLookup
 }
 
 // apply lets the index show a record that is stable, or will be before anybody reads: the next in order. The loop.
