@@ -125,11 +125,11 @@ type Caps struct {
 }
 
 var (
-	ErrAccess      = errors.New("fabric: remote access refused")    // unknown or revoked key, outside the region, or without the right
-	ErrLocal       = errors.New("fabric: bad local memory")         // Local is not registered here, or too short
-	ErrOp          = errors.New("fabric: malformed operation")      // unknown kind or flag, misaligned word, too long
-	ErrFlushed     = errors.New("fabric: flushed after an error")   // an earlier operation on the connection failed
-	ErrBroken      = errors.New("fabric: connection lost")          // the peer's process ended, or the way to it did
+	ErrAccess      = errors.New("fabric: remote access refused")  // unknown or revoked key, outside the region, or without the right
+	ErrLocal       = errors.New("fabric: bad local memory")       // Local is not registered here, or too short
+	ErrOp          = errors.New("fabric: malformed operation")    // unknown kind or flag, misaligned word, too long
+	ErrFlushed     = errors.New("fabric: flushed after an error") // an earlier operation on the connection failed
+	ErrBroken      = errors.New("fabric: connection lost")        // the peer's process ended, or the way to it did
 	ErrTooLong     = errors.New("fabric: message longer than receive buffer")
 	ErrUnsupported = errors.New("fabric: not supported by this provider and peer")
 	ErrInFlight    = errors.New("fabric: revoked, but an operation may still land") // Revoke again

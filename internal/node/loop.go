@@ -20,10 +20,9 @@ type parker interface {
 
 // link is a fresh connection to another member.
 type link struct {
-	member      int
-	incarnation uint64
-	redis       string // where it serves clients
-	conn        fabric.Conn
+	member int
+	redis  string // where it serves clients
+	conn   fabric.Conn
 }
 
 const (
@@ -128,6 +127,8 @@ func (l *loop) receive(now int64) {
 		switch m := &l.inbox[i]; {
 		case m.request != nil:
 			l.runFor(m.request)
+		case m.cancel != nil:
+			l.engine.Cancel(&m.cancel.Request)
 		case m.client != nil:
 			l.adopt(m.client)
 		case m.link != nil:
@@ -136,7 +137,7 @@ func (l *loop) receive(now int64) {
 				break
 			}
 			l.server.peers[m.link.member] = m.link.redis
-			l.engine.Connected(m.link.member, m.link.incarnation, m.link.conn)
+			l.engine.Connected(m.link.member, m.link.conn)
 			l.stateAt = 0
 		case m.end == finish:
 			l.beginStop(now)

@@ -134,7 +134,7 @@ func Open(cfg Config) (_ *Node, err error) {
 	}
 	n.peers = &peers{
 		endpoint: n.endpoint, dirs: n.cfg.Dirs, secret: n.cfg.Secret, log: n.log,
-		self:    hello{From: cfg.ID, Members: len(cfg.Dirs), Incarnation: n.cfg.incarnation, Geometry: n.records.Geometry(), Redis: bound},
+		self:    hello{From: cfg.ID, Members: len(cfg.Dirs), Geometry: n.records.Geometry(), Redis: bound},
 		deliver: func(k *link) { n.loop.mail.put(message{link: k}) },
 	}
 	n.loop.redial = n.peers.redial
@@ -291,7 +291,7 @@ func otherArena(path string, found plog.Geometry, asked uint64) error {
 func (n *Node) newEngine() (*shard.Engine, error) {
 	members := len(n.cfg.Dirs)
 	return shard.New(shard.Config{
-		Self: n.cfg.ID, Members: n.cfg.Dirs, Mirrors: n.cfg.Mirrors, Incarnation: n.cfg.incarnation,
+		Self: n.cfg.ID, Members: n.cfg.Dirs, Mirrors: n.cfg.Mirrors,
 		CommandTimeout: n.cfg.CommandTimeout, QueueLimit: n.cfg.QueueLimit,
 		Buffers: pmem.Heap(shard.BufferSize(members)),
 		Server:  n.server,

@@ -97,7 +97,7 @@ func (p *peers) dialOnce(ctx context.Context, member int) (*link, error) {
 		conn.Close()
 		return nil, &refusal{err}
 	}
-	return &link{member: member, incarnation: theirs.Incarnation, redis: theirs.Redis, conn: conn}, nil
+	return &link{member: member, redis: theirs.Redis, conn: conn}, nil
 }
 
 func (p *peers) accept(ctx context.Context) {
@@ -127,7 +127,7 @@ func (p *peers) accept(ctx context.Context) {
 			continue
 		}
 		trouble.over()
-		p.deliver(&link{member: theirs.From, incarnation: theirs.Incarnation, redis: theirs.Redis, conn: conn})
+		p.deliver(&link{member: theirs.From, redis: theirs.Redis, conn: conn})
 	}
 }
 

@@ -19,8 +19,9 @@ import (
 // belong to the loop's goroutine.
 type Engine interface {
 	Submit(r *shard.Request)
+	Cancel(r *shard.Request)
 	TryRun(r *shard.Request) bool
-	Connected(member int, incarnation uint64, c fabric.Conn)
+	Connected(member int, c fabric.Conn)
 	Step(now int64) (progress bool)
 	Wake() int64
 	Lost() []int
@@ -31,6 +32,7 @@ type Engine interface {
 // message is what reactors and other goroutines hand to each other. One field is set.
 type message struct {
 	request *request // to the loop: run it; back: it is answered
+	cancel  *request // to the loop: a WAIT whose client is gone
 	client  *conn    // serve it
 	link    *link    // to the loop: a peer is connected
 	end     ending
@@ -392,6 +394,13 @@ func (r *reactor) drop(c *conn, why string) {
 		}
 	}
 	r.doomed = append(r.doomed, c.fd)
+	if q := c.barrier; q != nil && q.sent { // it might wait for ever
+		if r.owner {
+			r.run.Cancel(&q.Request)
+		} else {
+			r.outbox = append(r.outbox, message{cancel: q})
+		}
+	}
 	r.mourn(c)
 }
 

@@ -157,12 +157,13 @@ func (e *toy) Step(int64) bool {
 	return len(e.executed)+len(e.completed) > 0
 }
 
-func (e *toy) Wake() int64                        { return 0 }
-func (e *toy) Lost() []int                        { return nil }
-func (e *toy) Connected(int, uint64, fabric.Conn) {}
-func (e *toy) Close()                             {}
-func (e *toy) Status() (s shard.Status)           { s.Serving, s.Primary = true, true; return }
-func loudTo(w io.Writer) *slog.Logger             { return slog.New(slog.NewTextHandler(w, nil)) }
+func (e *toy) Wake() int64                { return 0 }
+func (e *toy) Lost() []int                { return nil }
+func (e *toy) Connected(int, fabric.Conn) {}
+func (e *toy) Cancel(*shard.Request)      {}
+func (e *toy) Close()                     {}
+func (e *toy) Status() (s shard.Status)   { s.Serving, s.Primary = true, true; return }
+func loudTo(w io.Writer) *slog.Logger     { return slog.New(slog.NewTextHandler(w, nil)) }
 
 // rig is a loop on a toy.
 type rig struct {

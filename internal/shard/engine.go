@@ -71,7 +71,7 @@ type Engine struct {
 	queue  queue[*Request] // (P) waiting to be executed
 	gated  queue[*Request] // (P) executed; the reply waits for S
 	waits  []*Request      // (P) WAIT
-	recs   []plog.Rec
+	ctx    command.Ctx
 	dirty  dirtyReads // (backup)
 	taken  []plog.Rec
 	relay  relay
@@ -132,6 +132,14 @@ func (e *Engine) Submit(r *Request) {
 		e.dirty.waiting = append(e.dirty.waiting, r)
 	default:
 		e.queue.push(r)
+	}
+}
+
+// Cancel gives up a WAIT whose client is gone: it could otherwise stay for ever. The request is completed before Cancel
+// returns; other requests, and those that are done, are left alone.
+func (e *Engine) Cancel(r *Request) {
+	if r.Cmd.Name == cmdWait && !e.cancelWait(r) {
+		e.cancelForward(r)
 	}
 }
 
@@ -249,7 +257,8 @@ func (e *Engine) execute() bool {
 func (e *Engine) run(r *Request) bool {
 	mark := len(r.W.Buf)
 	tx := e.st.Begin()
-	r.Cmd.Run(r.prepare(tx, e.cfg.Server))
+	// One context for all that P executes: what a command computes lives there until the commit.
+	r.Cmd.Run(point(&e.ctx, r, tx, e.cfg.Server))
 	if tx.Writes() > e.room-len(e.in.Appended) && tx.Writes() <= int(e.log.Geometry().RingSlots/4) {
 		r.W.Buf = r.W.Buf[:mark]
 		return false

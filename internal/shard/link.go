@@ -20,7 +20,7 @@ type link struct {
 }
 
 // Connected gives the engine a connection to another member; it replaces the one before, which is closed.
-func (e *Engine) Connected(member int, incarnation uint64, c fabric.Conn) {
+func (e *Engine) Connected(member int, c fabric.Conn) {
 	if member < 0 || member >= len(e.links) || member == e.cfg.Self {
 		c.Close()
 		return
@@ -31,7 +31,7 @@ func (e *Engine) Connected(member int, incarnation uint64, c fabric.Conn) {
 	e.lost = e.lost[:lost] // it is replaced, not lost
 	l.conn = c
 	l.made++
-	e.reports[member] = report{incarnation: incarnation}
+	e.reports[member] = report{}
 	l.channel.reset(c, e.bufKey, uint64(member)*channelBytes, e.cfg.Buffers)
 	e.event(fmt.Sprintf("connected to %s", e.name(member)))
 	e.linksChanged()

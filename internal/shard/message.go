@@ -18,6 +18,7 @@ const (
 	msgActive  = 6 // from P: epoch 4, S 8
 	msgRequest = 7 // to P: id 8, time left in ms 4, seq of the client's last write 8, protocol 1, arguments 4 {length 4, bytes}
 	msgReply   = 8 // from P: id 8, seq of the last write 8, reply bytes
+	msgCancel  = 9 // to P: id 8 of a WAIT whose client is gone
 )
 
 // reader takes a message apart; after the first read beyond its end everything is zero and bad is set.
@@ -68,7 +69,7 @@ func (e *Engine) message(from int, kind byte, body []byte) error {
 	ok := false
 	switch kind {
 	case msgReport:
-		rep := report{valid: true, incarnation: e.reports[from].incarnation, epoch: r.u32(), end: r.u64(), links: r.u64()}
+		rep := report{valid: true, epoch: r.u32(), end: r.u64(), links: r.u64()}
 		if ok = r.end(); ok {
 			e.reports[from] = rep
 			e.reported()
@@ -100,6 +101,11 @@ func (e *Engine) message(from int, kind byte, body []byte) error {
 		}
 	case msgRequest:
 		ok = e.primary() && e.forwardedRequest(from, &r)
+	case msgCancel:
+		id := r.u64()
+		if ok = r.end() && e.primary(); ok {
+			e.cancelled(from, id)
+		}
 	case msgReply:
 		id, seq := r.u64(), r.u64()
 		if ok = !r.bad && from == 0; ok {

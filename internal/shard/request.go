@@ -51,9 +51,12 @@ func (r *Request) init(deadline int64) {
 	r.deadline, r.seq, r.gate, r.executed = deadline, 0, 0, false
 }
 
-// prepare points the request's context at its arguments, its reply and a view of the store.
+// prepare points the request's own context at its arguments, its reply and a view of the store.
 func (r *Request) prepare(tx command.Tx, server command.Server) *command.Ctx {
-	c := &r.ctx
+	return point(&r.ctx, r, tx, server)
+}
+
+func point(c *command.Ctx, r *Request, tx command.Tx, server command.Server) *command.Ctx {
 	c.Reset()
 	c.Args, c.Tx, c.W, c.Client, c.Server = r.Args, tx, &r.W, r.Client, server
 	return c

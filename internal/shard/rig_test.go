@@ -69,7 +69,7 @@ func (r *rig) start(m *member) error {
 		names = append(names, o.name)
 	}
 	m.e, err = New(Config{
-		Self: m.id, Members: names, Mirrors: 1, Incarnation: uint64(m.id) + 1, CommandTimeout: time.Second, QueueLimit: 1 << 16,
+		Self: m.id, Members: names, Mirrors: 1, CommandTimeout: time.Second, QueueLimit: 1 << 16,
 		Buffers: pmem.Heap(BufferSize(len(names))), Server: testServer{}, Core: core,
 		Event: func(text string) {
 			if r.events != nil {
@@ -173,8 +173,8 @@ func newShmRig(t testing.TB, n int, geo plog.Geometry, dir string) *rig {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a.e.Connected(b.id, 1, c)
-			b.e.Connected(a.id, 1, <-accepted)
+			a.e.Connected(b.id, c)
+			b.e.Connected(a.id, <-accepted)
 		}
 	}
 	r.untilServing()

@@ -61,8 +61,8 @@ func (s *simRig) boot(i int) {
 
 func (s *simRig) connect(a, b *member) {
 	ca, cb := s.net.Connect(a.name, b.name)
-	a.e.Connected(b.id, 1, ca)
-	b.e.Connected(a.id, 1, cb)
+	a.e.Connected(b.id, ca)
+	b.e.Connected(a.id, cb)
 }
 
 // redial connects anew what was lost.

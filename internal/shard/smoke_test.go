@@ -3,6 +3,7 @@ package shard
 import (
 	"testing"
 
+	"whale/fabric/simfab"
 	"whale/internal/command"
 )
 
@@ -25,5 +26,23 @@ func TestSetAtPIsReadEverywhere(t *testing.T) {
 	r.step()
 	if !q.done || string(q.W.Buf) != ":1\r\n" {
 		t.Fatalf("done %v %q", q.done, q.W.Buf)
+	}
+}
+
+func TestAWaitForeverEndsWithItsClient(t *testing.T) {
+	s := newSimRig(t, 3, 0, 0, simfab.Options{})
+	s.form()
+	for _, m := range []*member{s.members[0], s.members[2]} {
+		q := s.issue(m, newRequest(&command.Client{}, "wait", "9", "0"))
+		s.net.Auto(true)
+		s.step()
+		if q.done || len(s.members[0].e.waits) != 1 {
+			t.Fatalf("%s: done %v, %d waits at P", m.name, q.done, len(s.members[0].e.waits))
+		}
+		m.e.Cancel(&q.Request)
+		s.step()
+		if !q.done || len(s.members[0].e.waits) != 0 {
+			t.Fatalf("%s: done %v, %d waits at P after Cancel", m.name, q.done, len(s.members[0].e.waits))
+		}
 	}
 }

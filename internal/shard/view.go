@@ -24,11 +24,10 @@ import (
 
 // report is what a member last said of itself.
 type report struct {
-	valid       bool
-	incarnation uint64
-	epoch       uint32
-	end         uint64
-	links       uint64
+	valid bool
+	epoch uint32
+	end   uint64
+	links uint64
 }
 
 // memberState is what a fenced member said; P's own is in the same table.

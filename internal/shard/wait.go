@@ -69,3 +69,36 @@ func (e *Engine) stepWaits() bool {
 	e.waits = kept
 	return progress
 }
+
+func (e *Engine) cancelWait(r *Request) bool {
+	for i, w := range e.waits {
+		if w == r {
+			e.waits = append(e.waits[:i], e.waits[i+1:]...)
+			r.complete()
+			return true
+		}
+	}
+	return false
+}
+
+// cancelForward gives up a WAIT that waits at P for this backup, and tells P.
+func (e *Engine) cancelForward(r *Request) {
+	for _, f := range e.relay.waits {
+		if e.relay.waiting[f.id] == r {
+			delete(e.relay.waiting, f.id)
+			e.send(0, msgCancel, f.id)
+			r.complete()
+			return
+		}
+	}
+}
+
+// cancelled is a backup's word that nobody waits for its WAIT any more.
+func (e *Engine) cancelled(from int, id uint64) {
+	for _, w := range e.waits {
+		if o := &w.from; o.e == e && o.member == from && o.made == e.links[from].made && o.id == id {
+			e.cancelWait(w)
+			return
+		}
+	}
+}
