@@ -1,7 +1,6 @@
 package store
 
 import (
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -20,34 +19,33 @@ func recordOf(seq uint64) plog.Rec {
 // A copy of an entry is of one record, although entries are overwritten meanwhile.
 func TestPendingCopyIsWhole(t *testing.T) {
 	var p pending
-	p.init(4)
-	rounds := uint64(300_000)
+	p.init(1) // every record overwrites the one before
+	rounds, enough := uint64(20_000_000), int64(1500)
 	if raceEnabled {
-		rounds = 10_000
+		rounds, enough = 10_000, 100
 	}
 	var done atomic.Bool
+	var overlaps atomic.Int64 // copies during which something was added
 	var wg sync.WaitGroup
 	for range 2 {
 		wg.Go(func() {
 			for !done.Load() {
-				for last, n := p.drained.Load(), uint64(0); n < 4 && n < last; n++ {
-					want := recordOf(last - n)
-					if r, ok := p.get(want.Seq); ok && (r.Rec != want || r.bucket != want.Hash) {
-						t.Errorf("a copy is %+v, want %+v", r, want)
-						return
-					}
+				last := p.drained.Load()
+				want := recordOf(max(last, 1))
+				if r, ok := p.get(want.Seq); ok && (r.Rec != want || r.bucket != want.Hash) {
+					t.Errorf("a copy is %+v, want %+v", r, want)
+					return
 				}
-				runtime.Gosched()
+				if p.drained.Load() != last {
+					overlaps.Add(1)
+				}
 			}
 		})
 	}
-	for seq := uint64(1); seq <= rounds; seq++ {
+	for seq := uint64(1); seq <= rounds && overlaps.Load() < enough && !t.Failed(); seq++ {
 		r := recordOf(seq)
 		p.add(r, r.Hash)
 		p.drained.Store(seq)
-		if seq%64 == 0 {
-			runtime.Gosched()
-		}
 	}
 	done.Store(true)
 	wg.Wait()

@@ -1,0 +1,179 @@
+package store
+
+import (
+	"fmt"
+	"testing"
+
+	"whale/internal/plog"
+)
+
+// pair is a primary and a replica with keys of 16 and values of 64 bytes, all stable and installed.
+type pair struct {
+	p, r  *member
+	keys  [][]byte
+	value []byte
+	recs  []plog.Rec // appended and not carried over yet
+	n     uint64
+}
+
+func newPair(t fataler, keys int, arena uint64) *pair {
+	g, err := plog.DefaultGeometry(arena)
+	must(t, err)
+	g.RingSlots = 4096
+	c := &pair{p: newMember(t, g, Primary, nil), r: newMember(t, g, Replica, nil), value: make([]byte, 64)}
+	for i := range keys {
+		c.keys = append(c.keys, fmt.Appendf(nil, "key:%012d", i))
+		c.set(t, c.keys[i])
+		if len(c.recs) == 1000 {
+			c.carry()
+		}
+	}
+	c.carry()
+	return c
+}
+
+// set is one SET at the primary without making it durable.
+func (c *pair) set(t fataler, key []byte) {
+	tx := c.p.s.Begin()
+	tx.Set(key, c.value)
+	recs, err := tx.Commit(c.recs)
+	must(t, err)
+	c.recs = recs
+}
+
+// any is a key that is in no cache.
+func (c *pair) any() []byte {
+	c.n++
+	return c.keys[mix(c.n)%uint64(len(c.keys))]
+}
+
+// post brings slots and bytes over.
+func (c *pair) post() {
+	c.p.l.Commit()
+	for _, rec := range c.recs {
+		c.r.deliverBytes(c.p, rec)
+		c.r.deliverSlot(c.p, rec, 0)
+	}
+	c.p.s.SetStable(c.p.l.End())
+	c.recs = c.recs[:0]
+}
+
+// carry brings them into the replica's index.
+func (c *pair) carry() {
+	recs := c.recs
+	c.post()
+	c.take(recs)
+}
+
+// take is what the replica's loop does with what was posted.
+func (c *pair) take(dst []plog.Rec) {
+	c.r.s.Drain()
+	c.r.s.SetStable(c.p.l.End())
+	c.r.s.Verify(dst[:0], 1<<20)
+	c.r.l.Commit()
+	c.r.s.Install()
+}
+
+func TestNoAllocation(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the race detector allocates")
+	}
+	c := newPair(t, 5000, 64<<20)
+	dst := make([]byte, 0, 100)
+	unseen := []byte("not there")
+	recs := make([]plog.Rec, 0, 100)
+	for name, f := range map[string]func(){
+		"SET": func() { c.set(t, c.any()); c.recs = c.recs[:0] },
+		"MSET 32": func() {
+			tx := c.p.s.Begin()
+			for range 32 {
+				tx.Set(c.any(), c.value)
+			}
+			if _, err := tx.Commit(c.recs); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"GET in a transaction": func() { c.p.s.Begin().Get(c.any()) },
+		"Read at the primary":  func() { c.p.s.Read(c.any(), dst) },
+		"Read at the replica":  func() { c.r.s.Read(c.any(), dst) },
+		"ReadAt":               func() { c.r.s.ReadAt(c.any(), dst) },
+		"Read of no key":       func() { c.r.s.Read(unseen, dst); c.p.s.Read(unseen, dst) },
+	} {
+		if n := testing.AllocsPerRun(1000, f); n != 0 {
+			t.Errorf("%s: %.2f allocations", name, n)
+		}
+	}
+	c = newPair(t, 5000, 64<<20)
+	if n := testing.AllocsPerRun(1000, func() {
+		key := c.any()
+		tx := c.p.s.Begin()
+		if !tx.Del(key) {
+			tx.Set(key, c.value)
+		}
+		c.recs, _ = tx.Commit(c.recs)
+		c.post()
+		c.r.s.Read(key, dst)
+		c.take(recs)
+		c.p.s.Everywhere(c.p.s.Stable())
+	}); n != 0 {
+		t.Errorf("DEL or SET, all the way to the replica's index: %.2f allocations", n)
+	}
+}
+
+const million = 1_000_000
+
+// BenchmarkStore: 1 M keys of 16 bytes, values of 64, keys at random.
+func BenchmarkStore(b *testing.B) {
+	c := newPair(b, million, 1<<30)
+	fresh := func(b *testing.B) {
+		b.ReportAllocs()
+		if c.p.l.Free() < 400<<20 {
+			b.StopTimer()
+			c = newPair(b, million, 1<<30)
+			b.StartTimer()
+		}
+	}
+	dst := make([]byte, 0, 100)
+	b.Run("Set", func(b *testing.B) {
+		fresh(b)
+		for b.Loop() {
+			c.set(b, c.any())
+			if len(c.recs) == 1000 {
+				b.StopTimer()
+				c.carry()
+				b.StartTimer()
+			}
+		}
+		c.carry()
+	})
+	b.Run("Read/primary", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, v, _ := c.p.s.Read(c.any(), dst); v != Hit {
+				b.Fatal(v)
+			}
+		}
+	})
+	b.Run("Read/replica", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, v, _ := c.r.s.Read(c.any(), dst); v != Hit {
+				b.Fatal(v)
+			}
+		}
+	})
+	b.Run("DrainVerifyInstall", func(b *testing.B) {
+		fresh(b)
+		const batch = 64
+		recs := make([]plog.Rec, 0, batch)
+		for n := 0; n < b.N; n += batch {
+			b.StopTimer()
+			for range batch {
+				c.set(b, c.any())
+			}
+			c.post()
+			b.StartTimer()
+			c.take(recs)
+		}
+	})
+}
