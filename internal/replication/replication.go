@@ -7,6 +7,8 @@
 package replication
 
 import (
+	"fmt"
+
 	"whale/fabric"
 	"whale/internal/plog"
 )
@@ -28,12 +30,72 @@ type Member struct {
 	DataEnd uint64
 }
 
+// Policy says what must be where before a write is acknowledged (docs/guarantees.md has the table). Under each of them all
+// members know of the write: its slot is visible in every ring.
+type Policy uint8
+
+const (
+	// Mirror: the data is durable at P and at f mirrors.
+	Mirror Policy = iota
+	// Metadata: the data is durable at P, the slot durable at every member. The data follows along the chain.
+	Metadata
+	// All: the data is durable at every member.
+	All
+)
+
+func (p Policy) String() string {
+	switch p {
+	case Mirror:
+		return "mirror"
+	case Metadata:
+		return "metadata"
+	case All:
+		return "all"
+	}
+	return "unknown"
+}
+
+// ParsePolicy is the inverse of String.
+func ParsePolicy(name string) (Policy, error) {
+	for _, p := range [...]Policy{Mirror, Metadata, All} {
+		if p.String() == name {
+			return p, nil
+		}
+	}
+	return 0, fmt.Errorf("unknown policy %q: it is mirror, metadata or all", name)
+}
+
+// Mirrors is how many members besides P hold the data before a write is acknowledged, of a cluster of so many and with
+// the setting f of [Mirror].
+func (p Policy) Mirrors(f, members int) int {
+	switch p {
+	case Metadata:
+		return 0
+	case All:
+		return members - 1
+	}
+	return min(f, members-1)
+}
+
+// Copies is how many members hold the data before a write is acknowledged, P included, as the policy wants it: a cluster
+// that is too small for it has fewer.
+func (p Policy) Copies(f, members int) int {
+	switch p {
+	case Metadata:
+		return 1
+	case All:
+		return members
+	}
+	return f + 1
+}
+
 // View is a membership of the shard, as it begins. It never changes; another one follows it.
 type View struct {
 	Epoch   uint32
 	Self    int      // this member's index in Members
 	Members []Member // Members[0] is the primary P, Members[1..Mirrors] are the mirrors, the order is the chain
-	Mirrors int      // f: how many members besides P hold the data before a write is acknowledged
+	Policy  Policy
+	Mirrors int // how many members besides P hold the data before a write is acknowledged; see Policy.Mirrors
 	// End is the last seq of P's log, all of which is adopted. Records up to End are sent to all members directly.
 	End uint64
 }

@@ -32,8 +32,10 @@ type Endpoint interface {
 type Config struct {
 	Self           int      // this member's number; member 0 is the fixed primary
 	Members        []string // what to call the members in messages (their data folders), by number
-	Mirrors        int      // f: how many members besides P hold the data before a write is acknowledged
-	Incarnation    uint64   // of this run of the process
+	Policy         replication.Policy
+	Mirrors        int    // f, for the policy mirror: how many members besides P hold the data before a write is acknowledged
+	MinCopies      int    // writes are taken with so many copies, although the policy wants more; 0: never fewer than it wants
+	Incarnation    uint64 // of this run of the process
 	CommandTimeout time.Duration
 	QueueLimit     int         // requests that may wait to be executed
 	Buffers        pmem.Memory // BufferSize(members) bytes for messages; registered by New
@@ -259,6 +261,11 @@ func (e *Engine) run(r *Request) bool {
 	tx := e.st.Begin()
 	// One context for all that P executes: what a command computes lives there until the commit.
 	r.Cmd.Run(point(&e.ctx, r, tx, e.cfg.Server))
+	if tx.Writes() > 0 && e.tooFewCopies() {
+		r.W.Buf = append(r.W.Buf[:mark], "-"+errCopies+"\r\n"...)
+		r.gate = 0
+		return true
+	}
 	if tx.Writes() > e.room-len(e.in.Appended) && tx.Writes() <= int(e.log.Geometry().RingSlots/4) {
 		r.W.Buf = r.W.Buf[:mark]
 		return false
@@ -286,6 +293,15 @@ func (e *Engine) run(r *Request) bool {
 		r.W.Error("ERR " + err.Error())
 	}
 	return true
+}
+
+// tooFewCopies tells whether the cluster is too small for what the policy promises.
+func (e *Engine) tooFewCopies() bool {
+	want := e.cfg.Policy.Copies(e.cfg.Mirrors, len(e.links))
+	if e.cfg.MinCopies > 0 {
+		want = min(want, e.cfg.MinCopies)
+	}
+	return e.cfg.Policy.Mirrors(e.cfg.Mirrors, len(e.links))+1 < want
 }
 
 // release lets replies go whose gate S has reached, in the order of execution.

@@ -6,6 +6,7 @@ import (
 
 	"whale/fabric"
 	"whale/internal/plog"
+	"whale/internal/replication"
 )
 
 // Messages between members, little-endian. Those of a view change carry its epoch, and one of another epoch is ignored.
@@ -13,7 +14,7 @@ const (
 	msgReport  = 1 // to P, whenever the sender's connections change: epoch stored 4, end of its log 8, connected members 8 (bits)
 	msgFence   = 2 // from P: epoch 4
 	msgFenced  = 3 // to P: epoch 4, end of its log 8, ring drained up to 8, key 8
-	msgView    = 4 // from P: epoch 4, P's log end 8, members 4 {id 4, key 8, data end 8}, epoch table 4 {epoch 4, first seq 8, first offset 8}
+	msgView    = 4 // from P: epoch 4, P's log end 8, policy 1, mirrors 4, members 4 {id 4, key 8, data end 8}, epoch table 4 {epoch 4, first seq 8, first offset 8}
 	msgViewed  = 5 // to P: epoch 4
 	msgActive  = 6 // from P: epoch 4, S 8
 	msgRequest = 7 // to P: id 8, time left in ms 4, seq of the client's last write 8, protocol 1, arguments 4 {length 4, bytes}
@@ -143,6 +144,8 @@ func (e *Engine) send(to int, kind byte, words ...any) {
 type sentView struct {
 	epoch   uint32
 	end     uint64
+	policy  replication.Policy
+	mirrors uint32
 	members []memberEntry
 	table   []plog.EpochEntry
 }
@@ -162,6 +165,8 @@ func (e *Engine) sendView(to int, v *sentView) {
 	at := c.begin(msgView)
 	c.out = le.AppendUint32(c.out, v.epoch)
 	c.out = le.AppendUint64(c.out, v.end)
+	c.out = append(c.out, byte(v.policy))
+	c.out = le.AppendUint32(c.out, v.mirrors)
 	c.out = le.AppendUint32(c.out, uint32(len(v.members)))
 	for _, m := range v.members {
 		c.out = le.AppendUint32(c.out, m.id)
@@ -178,12 +183,12 @@ func (e *Engine) sendView(to int, v *sentView) {
 }
 
 func decodeView(r *reader) (*sentView, bool) {
-	v := &sentView{epoch: r.u32(), end: r.u64()}
+	v := &sentView{epoch: r.u32(), end: r.u64(), policy: replication.Policy(r.u8()), mirrors: r.u32()}
 	for n := r.u32(); n > 0 && !r.bad; n-- {
 		v.members = append(v.members, memberEntry{id: r.u32(), key: fabric.Key(r.u64()), dataEnd: r.u64()})
 	}
 	for n := r.u32(); n > 0 && !r.bad; n-- {
 		v.table = append(v.table, plog.EpochEntry{Epoch: r.u32(), FirstSeq: r.u64(), FirstOff: r.u64()})
 	}
-	return v, r.end()
+	return v, r.end() && v.policy <= replication.All && uint64(v.mirrors) < uint64(len(v.members))
 }

@@ -44,6 +44,7 @@ const (
 	errFull        = "OOM command not allowed: the arena is full (deletes and reads go on); start the nodes with a larger --arena"
 	errTooLarge    = "ERR the value is too large: a key and its value have to fit into one segment of the log"
 	errGroup       = "ERR too many keys in one command: they have to fit into a quarter of the metadata ring"
+	errCopies      = "NOREPLICAS Not enough good replicas to write: the cluster has fewer members than the policy wants copies; add members, or allow fewer with --min-copies"
 	errForward     = "ERR the command is too large to be forwarded to the primary; send it there"
 )
 

@@ -13,6 +13,7 @@ import (
 	"whale/fabric/shm"
 	"whale/internal/command"
 	"whale/internal/plog"
+	"whale/internal/replication"
 	"whale/internal/replication/whale"
 	"whale/internal/resp"
 	"whale/internal/store"
@@ -26,6 +27,8 @@ type rig struct {
 	geo     plog.Geometry
 	now     int64
 	fault   whale.Fault
+	policy  replication.Policy
+	mirrors int
 	events  io.Writer
 }
 
@@ -69,7 +72,7 @@ func (r *rig) start(m *member) error {
 		names = append(names, o.name)
 	}
 	m.e, err = New(Config{
-		Self: m.id, Members: names, Mirrors: 1, CommandTimeout: time.Second, QueueLimit: 1 << 16,
+		Self: m.id, Members: names, Policy: r.policy, Mirrors: r.mirrors, CommandTimeout: time.Second, QueueLimit: 1 << 16,
 		Buffers: pmem.Heap(BufferSize(len(names))), Server: testServer{}, Core: core,
 		Event: func(text string) {
 			if r.events != nil {
@@ -136,7 +139,7 @@ func (testServer) Clients() iter.Seq[*command.Client]     { return func(func(*co
 
 // newShmRig is a cluster on shared memory, formed and serving.
 func newShmRig(t testing.TB, n int, geo plog.Geometry, dir string) *rig {
-	r := &rig{t: t, geo: geo, now: 1}
+	r := &rig{t: t, geo: geo, now: 1, mirrors: 1}
 	for i := range n {
 		sub := filepath.Join(dir, memberName(i))
 		ep, err := shm.Open(sub, shm.Options{Secret: []byte("0123456789abcdef0123456789abcdef")})

@@ -13,6 +13,7 @@ import (
 	"whale/fabric/simfab"
 	"whale/internal/command"
 	"whale/internal/plog"
+	"whale/internal/replication"
 	"whale/internal/replication/whale"
 )
 
@@ -23,6 +24,7 @@ import (
 //	deliver P->B1 [slots]     what is on that way arrives: all, or slots, data, flush, control, message, readS, readBytes
 //	deliver all               everything arrives, and what follows from it, until nothing is on the way
 //	pending                   what is on the way
+//	where                     what of P's last record is at each member, and whether it is durable there
 //	tick 100ms                time passes
 //	crash B1, restart B1      the process ends; starts again from its memory, and is connected
 //	poke B1 S 1 2            a word of an old epoch lands: S of epoch 1 is 2
@@ -37,11 +39,7 @@ func TestScripts(t *testing.T) {
 		datadriven.RunTest(t, path, func(t *testing.T, d *datadriven.TestData) string {
 			switch d.Cmd {
 			case "cluster":
-				members := 3
-				d.MaybeScanArgs(t, "members", &members)
-				s = newSimRig(t, members, whale.FaultNone, FaultNone, simfab.Options{})
-				s.form()
-				s.story.Reset()
+				s = newScriptRig(t, d, whale.FaultNone, FaultNone)
 				return "all serve\n"
 			case "story":
 				return s.tell(d.Input)
@@ -50,6 +48,22 @@ func TestScripts(t *testing.T) {
 			return ""
 		})
 	})
+}
+
+// newScriptRig is "cluster [members=3] [policy=mirror] [mirrors=1]".
+func newScriptRig(t *testing.T, d *datadriven.TestData, core whale.Fault, engine Fault) *simRig {
+	members, policy, mirrors := 3, "mirror", 1
+	d.MaybeScanArgs(t, "members", &members)
+	d.MaybeScanArgs(t, "policy", &policy)
+	d.MaybeScanArgs(t, "mirrors", &mirrors)
+	p, err := replication.ParsePolicy(policy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newPolicyRig(t, members, p, mirrors, core, engine, simfab.Options{})
+	s.form()
+	s.story.Reset()
+	return s
 }
 
 // tell runs the lines of a story and returns what happened.
@@ -83,6 +97,8 @@ func (s *simRig) line(w []string) {
 		if s.deliver(from, to, region) == 0 {
 			s.story.WriteString("nothing to deliver\n")
 		}
+	case w[0] == "where":
+		s.story.WriteString(s.where())
 	case w[0] == "pending":
 		s.story.WriteString(s.pending())
 	case w[0] == "tick":
@@ -170,6 +186,7 @@ func TestScriptsCatchBrokenVariants(t *testing.T) {
 		{"trap02_data_is_not_metadata", whale.FaultNone, FaultKnownS},
 		{"trap03_primary_reads_stable", whale.FaultNone, FaultReadUnstable},
 		{"trap08_replies_that_reveal", whale.FaultNone, FaultNoGate},
+		{"policies", whale.FaultVisibleSlots, FaultNone},
 		{"trap11_words_of_another_epoch", whale.FaultNone, FaultAnyEpoch},
 	} {
 		t.Run(fmt.Sprintf("%s core=%d engine=%d", v.script, v.core, v.engine), func(t *testing.T) {
@@ -194,9 +211,7 @@ func playScript(t *testing.T, script string, core whale.Fault, engine Fault) str
 	var s *simRig
 	datadriven.RunTestFromString(t, string(b), func(t *testing.T, d *datadriven.TestData) string {
 		if d.Cmd == "cluster" {
-			s = newSimRig(t, 3, core, engine, simfab.Options{})
-			s.form()
-			s.story.Reset()
+			s = newScriptRig(t, d, core, engine)
 			return d.Expected
 		}
 		told.WriteString(s.tell(d.Input))

@@ -9,6 +9,7 @@ import (
 	"whale/fabric/simfab"
 	"whale/internal/command"
 	"whale/internal/plog"
+	"whale/internal/replication"
 	"whale/internal/replication/whale"
 	"whale/pmem"
 )
@@ -26,11 +27,15 @@ type simRig struct {
 }
 
 func newSimRig(t testing.TB, n int, core whale.Fault, engine Fault, options simfab.Options) *simRig {
-	s := &simRig{rig: rig{t: t, geo: smallGeometry, now: 1, fault: core}, net: simfab.New(options), engine: engine,
+	return newPolicyRig(t, n, replication.Mirror, 1, core, engine, options)
+}
+
+func newPolicyRig(t testing.TB, n int, policy replication.Policy, mirrors int, core whale.Fault, engine Fault, options simfab.Options) *simRig {
+	s := &simRig{rig: rig{t: t, geo: smallGeometry, now: 1, fault: core, policy: policy, mirrors: mirrors}, net: simfab.New(options), engine: engine,
 		clients: map[string]*command.Client{}, asked: map[string]*request{}, shown: map[string]bool{}}
 	s.events = &s.story
 	for i := range n {
-		mem := pmem.HeapOf(s.geo.Size(), pmem.ADR)
+		mem := pmem.Simulate(s.geo.Size(), pmem.ADR, uint64(i))
 		if err := plog.Format(mem, s.geo, plog.Identity{Member: uint32(i)}); err != nil {
 			t.Fatal(err)
 		}
@@ -92,6 +97,43 @@ func (s *simRig) member(name string) *member {
 	}
 	s.t.Fatalf("no member %q", name)
 	return nil
+}
+
+// where tells what of P's last record is at each member: visible, or durable, which is what a loss of power would leave.
+func (s *simRig) where() string {
+	p := s.members[0]
+	it, err := p.log.Seek(p.log.End())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	rec, _, _ := it.Next()
+	var b strings.Builder
+	for _, m := range s.members {
+		durable := m.mem.(*pmem.Simulated).CrashDurable()
+		state := func(at func(pmem.Memory) bool) string {
+			switch {
+			case at(durable):
+				return "durable"
+			case at(m.mem):
+				return "visible"
+			}
+			return "absent"
+		}
+		data := state(func(mem pmem.Memory) bool {
+			off := s.geo.Arena() + rec.Off
+			return string(mem.Bytes()[off:off+uint64(rec.Len)]) == string(p.mem.Bytes()[off:off+uint64(rec.Len)])
+		})
+		slot := state(func(mem pmem.Memory) bool {
+			slot, ok := plog.LoadSlot(mem, s.geo.SlotOff(rec.Seq))
+			return ok && slot.Seq == rec.Seq
+		})
+		if m == p {
+			fmt.Fprintf(&b, "  %s: data %s\n", m.name, data)
+		} else {
+			fmt.Fprintf(&b, "  %s: data %s, slot %s\n", m.name, data, slot)
+		}
+	}
+	return b.String()
 }
 
 // region tells which part of a member's memory an operation is for.
@@ -169,8 +211,10 @@ func (s *simRig) check() string {
 				return fmt.Sprintf("KnownBeforeStable: S is %d, and the slot of %d is not visible at %s", stable, seq, b.name)
 			}
 		}
-		if m := s.members[1]; !m.log.Verify(rec) {
-			return fmt.Sprintf("StableIsHeld: S is %d, and %s does not hold record %d", stable, m.name, seq)
+		for _, m := range s.members[1 : 1+s.policy.Mirrors(s.mirrors, len(s.members))] {
+			if !m.log.Verify(rec) {
+				return fmt.Sprintf("StableIsHeld: S is %d, and %s does not hold record %d", stable, m.name, seq)
+			}
 		}
 	}
 	return ""

@@ -238,8 +238,9 @@ func (e *Engine) fencedMember(from int, m memberState) {
 // reconcile: P's log is the truth, all of it; so nobody may know of more.
 func (e *Engine) reconcile() error {
 	end := e.log.End()
-	v := sentView{epoch: e.change.epoch, end: end}
-	view := &replication.View{Epoch: v.epoch, Self: 0, Mirrors: min(e.cfg.Mirrors, len(e.links)-1), End: end}
+	mirrors := e.cfg.Policy.Mirrors(e.cfg.Mirrors, len(e.links))
+	v := sentView{epoch: e.change.epoch, end: end, policy: e.cfg.Policy, mirrors: uint32(mirrors)}
+	view := &replication.View{Epoch: v.epoch, Self: 0, Policy: v.policy, Mirrors: mirrors, End: end}
 	for i := range e.change.members {
 		m := e.change.members[i]
 		if i == e.cfg.Self {
@@ -339,7 +340,7 @@ func (e *Engine) adoptView(v *sentView) error {
 	if e.change.phase != waiting || v.epoch != e.change.epoch || e.view != nil {
 		return nil
 	}
-	view := &replication.View{Epoch: v.epoch, Self: -1, Mirrors: min(e.cfg.Mirrors, len(v.members)-1), End: v.end}
+	view := &replication.View{Epoch: v.epoch, Self: -1, Policy: v.policy, Mirrors: int(v.mirrors), End: v.end}
 	for i, m := range v.members {
 		if int(m.id) >= len(e.links) {
 			return fmt.Errorf("%w: a view with a member %d", errMessage, m.id)

@@ -9,6 +9,8 @@ const (
 	FaultEarlyCommit
 	// FaultDataOnly commits when the mirrors have the data, although a backup may not know of the write (trap 2).
 	FaultDataOnly
+	// FaultVisibleSlots answers under the policy metadata when the slots are visible, not durable.
+	FaultVisibleSlots
 )
 
 // Break makes the core obey the protocol but for one rule.

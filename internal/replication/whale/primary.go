@@ -123,7 +123,7 @@ func (c *Core) advance() {
 func (c *Core) multicast(recs []plog.Rec, out *replication.Effects) {
 	for _, r := range recs {
 		c.end = r.Seq
-		if r.Len <= DirectMax || r.Seq <= c.view.End {
+		if r.Len <= DirectMax || r.Seq <= c.view.End || c.view.Policy == replication.All {
 			r.Flags |= plog.Direct
 		}
 		out.Slots = append(out.Slots, plog.Slot{Rec: r, S: c.s, DW: c.dw, Epoch: c.view.Epoch})
@@ -138,15 +138,19 @@ func (c *Core) multicast(recs []plog.Rec, out *replication.Effects) {
 			p.visible = c.end
 			continue
 		}
-		c.bytes(i, slots)
+		c.bytes(i, slots, func(direct bool) bool { return direct || c.mirror(i) })
 		c.slots(i, slots)
 		switch {
 		case c.bad == FaultEarlyCommit:
 			c.signal(i, c.id(idFlush, c.end))
-		case c.mirror(i):
+		case c.mirror(i) || c.view.Policy == replication.Metadata && c.bad != FaultVisibleSlots:
 			c.flush(i, fabric.Durable, c.id(idFlush, c.end))
 		default:
 			c.flush(i, fabric.Visible, c.id(idFlush, c.end))
+		}
+		if i == 1 && c.view.Policy == replication.Metadata {
+			// P is the head of the chain itself. Nobody waits for these bytes.
+			c.bytes(i, slots, func(direct bool) bool { return !direct })
 		}
 		if c.end-p.rungAt >= c.geo.RingSlots/4 || p.toRelay >= notifyBytes {
 			c.notify(i)
@@ -157,17 +161,18 @@ func (c *Core) multicast(recs []plog.Rec, out *replication.Effects) {
 	c.published, c.pubDW = max(c.published, out.Slots[len(out.Slots)-1].S), max(c.pubDW, out.Slots[len(out.Slots)-1].DW)
 }
 
-// bytes posts the log bytes that go to peer i, adjacent records as one write.
-func (c *Core) bytes(i int, slots []plog.Slot) {
-	p, mirror := &c.peers[i], c.mirror(i)
+// bytes posts to peer i the log bytes of the records that want chooses by being direct or not, adjacent ones as one write.
+func (c *Core) bytes(i int, slots []plog.Slot, want func(direct bool) bool) {
+	p := &c.peers[i]
 	var off, n uint64
 	for k := range slots {
 		r := &slots[k].Rec
-		if !mirror && r.Flags&plog.Direct == 0 {
+		direct := r.Flags&plog.Direct != 0
+		if !want(direct) {
 			continue
 		}
 		o, l := c.geo.Span(*r)
-		if r.Flags&plog.Direct == 0 {
+		if !direct {
 			p.toRelay += l
 		}
 		if n > 0 && o == off+n {
