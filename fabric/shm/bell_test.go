@@ -24,6 +24,7 @@ type player struct {
 	arm        func(*bell) bool
 	limit      time.Duration
 	rng        *rand.Rand
+	brisk      bool // no dawdling: to measure
 	parked     int
 	completion [4]fabric.Completion
 	ended      func() bool // the other side gave up
@@ -78,7 +79,7 @@ func (p *player) play(turn uint64) {
 
 // dawdle takes up to about a microsecond, or nothing.
 func (p *player) dawdle() {
-	if p.rng.IntN(4) == 0 {
+	if p.brisk || p.rng.IntN(4) == 0 {
 		return
 	}
 	for n := p.rng.IntN(200); n > 0; n-- {
@@ -95,7 +96,7 @@ func (p *player) linger() {
 
 var spin atomic.Uint64
 
-// rolePong (folder, memory, peer, limit, arm) answers every odd turn.
+// rolePong (folder, memory, peer, limit, arm, brisk) answers every odd turn.
 func rolePong(args []string) {
 	e, err := Open(args[0], Options{Secret: testSecret})
 	check(err)
@@ -109,7 +110,7 @@ func rolePong(args []string) {
 	check(err)
 	limit, err := time.ParseDuration(args[3])
 	check(err)
-	p := &player{e: e, c: c, mine: m, theirs: *(*fabric.Key)(unsafe.Pointer(&answer[0])), arm: arms[args[4]], limit: limit, rng: rand.New(rand.NewPCG(1, 2))}
+	p := &player{e: e, c: c, mine: m, theirs: *(*fabric.Key)(unsafe.Pointer(&answer[0])), arm: arms[args[4]], limit: limit, rng: rand.New(rand.NewPCG(1, 2)), brisk: args[5] == "true"}
 	e.bell.gap, c.(*conn).peer.bell.gap = p.dawdle, p.linger
 	for turn := uint64(1); ; turn += 2 {
 		if !p.await(turn) {
@@ -121,11 +122,11 @@ func rolePong(args []string) {
 }
 
 // pingPong plays up to so many turns and says in which one a wake-up was lost, or 0.
-func pingPong(t testing.TB, turns uint64, limit time.Duration, arm string) (lost uint64, parked int, took time.Duration) {
+func pingPong(t testing.TB, turns uint64, limit time.Duration, arm string, brisk bool) (lost uint64, parked int, took time.Duration) {
 	e := open(t, t.TempDir())
 	mine, theirs := mapped(t, 64), mapped(t, 64)
 	key := register(t, e, mine, fabric.RemoteWrite)
-	pong := start(t, "pong", t.TempDir(), theirs.Name(), e.Addr(), limit.String(), arm)
+	pong := start(t, "pong", t.TempDir(), theirs.Name(), e.Addr(), limit.String(), arm, fmt.Sprint(brisk))
 	var hello fabric.Key
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -136,7 +137,7 @@ func pingPong(t testing.TB, turns uint64, limit time.Duration, arm string) (lost
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &player{e: e, c: c, mine: mine, theirs: hello, arm: arms[arm], limit: limit, rng: rand.New(rand.NewPCG(3, 4))}
+	p := &player{e: e, c: c, mine: mine, theirs: hello, arm: arms[arm], limit: limit, rng: rand.New(rand.NewPCG(3, 4)), brisk: brisk}
 	e.bell.gap, c.(*conn).peer.bell.gap = p.dawdle, p.linger
 	p.ended = func() bool {
 		select {
@@ -168,7 +169,7 @@ func TestNoWakeUpIsLost(t *testing.T) {
 	if testing.Short() || raceEnabled { // the detector sees no mapped memory, and makes all else slow
 		turns = 20_000
 	}
-	lost, parked, took := pingPong(t, turns, 2*time.Second, "right")
+	lost, parked, took := pingPong(t, turns, 2*time.Second, "right", false)
 	if lost != 0 {
 		t.Fatalf("turn %d was there, and its wake-up was lost", lost)
 	}
@@ -180,7 +181,7 @@ func TestNoWakeUpIsLost(t *testing.T) {
 
 // TestLostWakeUpIsCaught shows that the stress finds the classic fault.
 func TestLostWakeUpIsCaught(t *testing.T) {
-	lost, parked, took := pingPong(t, 1_000_000, 200*time.Millisecond, "look before parked")
+	lost, parked, took := pingPong(t, 1_000_000, 200*time.Millisecond, "look before parked", false)
 	if lost == 0 {
 		t.Fatal("the broken doorbell passed")
 	}

@@ -2,6 +2,7 @@ package shm
 
 import (
 	"testing"
+	"time"
 
 	"whale/fabric"
 )
@@ -103,4 +104,14 @@ func BenchmarkSendReceive64(b *testing.B) {
 			b.Fatal(done[0])
 		}
 	}
+}
+
+// BenchmarkPingPongParked: a round trip between two processes, each of which polls once or twice and parks.
+func BenchmarkPingPongParked(b *testing.B) {
+	lost, parked, took := pingPong(b, 2*uint64(b.N), 2*time.Second, "right", true)
+	if lost != 0 {
+		b.Fatalf("wake-up of turn %d lost", lost)
+	}
+	b.ReportMetric(float64(took.Nanoseconds())/float64(b.N), "ns/op")
+	b.ReportMetric(float64(parked)/float64(b.N), "parked/op")
 }

@@ -150,19 +150,26 @@ func (c *conn) run(ops []fabric.Op, taken *int) (err error) {
 	return nil
 }
 
-// enter begins a period; see the package's comment.
+// enter begins a period; see the package's comment. The line may be somebody else's by now, if the peer closed it
+// while this process was looking elsewhere: then busy has gone on, and is not touched.
 func (c *conn) enter() {
-	c.busy++
 	c.moved = 0
-	c.peer.line.busy.Swap(c.busy)
+	if !c.peer.line.busy.CompareAndSwap(c.busy, c.busy+1) { // a full fence
+		c.lostLine()
+		return
+	}
+	c.busy++
 	if c.peer.line.gen.Load() != c.peer.gen {
 		c.lostLine()
 	}
 }
 
+// leave ends the period, if one was begun.
 func (c *conn) leave() {
-	c.busy++
-	c.peer.line.busy.Store(c.busy)
+	if odd(c.busy) {
+		c.busy++
+		c.peer.line.busy.Store(c.busy)
+	}
 }
 
 // lostLine: the peer has closed its end, or started anew.
@@ -223,9 +230,7 @@ func (c *conn) fail(op *fabric.Op, err error) {
 // fault ends the operation that touched a page which is gone.
 func (c *conn) fault(err error) {
 	err = c.blame(err)
-	if odd(c.busy) {
-		pmem.Guard(c.leave) // should the line be gone too, nobody can look at it
-	}
+	pmem.Guard(c.leave) // should the line be gone too, nobody can look at it
 	if c.current.Kind == 0 {
 		c.err = err
 		c.sock.Close()

@@ -202,6 +202,7 @@ func (e *Endpoint) takeLine(c *conn) (err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	leave(l)
+	l.busy.Add(2) // whoever had the line before and does not know that it is closed finds another value: see conn.enter
 	l.pid.Store(uint64(c.who.pid))
 	l.start.Store(c.who.start)
 	c.gen = l.gen.Add(1)

@@ -53,7 +53,10 @@ func checkOp(op *fabric.Op) error {
 func (c *conn) execute(op *fabric.Op, inlined unsafe.Pointer) bool {
 	c.current.ID, c.current.Kind = op.ID, op.Kind
 	if c.moved >= breatheBytes {
-		c.breathe()
+		if c.breathe(); c.err != nil {
+			c.fail(op, c.err)
+			return true
+		}
 	}
 	value, ok, err := c.perform(op, inlined)
 	if err == nil {

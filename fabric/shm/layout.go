@@ -56,7 +56,7 @@ type doorbell struct {
 // line is a peer's way in. The owner gives it away while setting up a connection.
 type line struct {
 	gen   atomic.Uint64 // owner: odd while the connection lives, even when it is closed; only grows
-	busy  atomic.Uint64 // peer: odd while it is inside an operation; only grows
+	busy  atomic.Uint64 // peer: odd while it is inside an operation; only grows, and the owner adds to it between two peers
 	pid   atomic.Uint64 // owner: process of the peer
 	start atomic.Uint64 // owner: and when that started
 	_     [32]byte

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"whale/fabric"
 	"whale/fabric/fabrictest"
@@ -142,6 +143,50 @@ func TestNothingLandsAfterThePeerClosed(t *testing.T) {
 	if n := w.ab.Poll(done[:]); n != 1 || !errors.Is(done[0].Err, fabric.ErrBroken) || w.to[0] != 0 {
 		t.Fatalf("%v, and the byte is %q", done[:n], w.to[0])
 	}
+}
+
+// TestALateComerLeavesTheNextPeersLineAlone: a peer that has not noticed that its line was closed, and given to another,
+// must not make that one look idle.
+func TestALateComerLeavesTheNextPeersLineAlone(t *testing.T) {
+	for _, inside := range []bool{false, true} {
+		w := wire(t, 4096)
+		if err := w.ba.Close(); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the watch has noticed", func() bool { return w.ab.broken.Load() != nil })
+		w.ab.broken.Store(nil)
+		next, _, _, err := fabrictest.DialAccept(open(t, t.TempDir()), w.b, nil, yes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := next.(*conn)
+		if w.ba.index != c.peerIndex() {
+			t.Fatal("the line was not given to the next")
+		}
+		if inside {
+			c.enter()
+		}
+		var done [1]fabric.Completion
+		w.ab.Post([]fabric.Op{w.write(0, 64, fabric.Signaled)})
+		if n := w.ab.Poll(done[:]); n != 1 || !errors.Is(done[0].Err, fabric.ErrBroken) {
+			t.Fatalf("the late comer: %v", done[:n])
+		}
+		if !inside {
+			c.enter()
+		}
+		if err := w.b.Revoke(w.remote); !errors.Is(err, fabric.ErrInFlight) {
+			t.Fatalf("Revoke with the next peer inside: %v, want ErrInFlight", err)
+		}
+		c.leave()
+		if err := w.b.Revoke(w.remote); err != nil || c.err != nil {
+			t.Fatalf("Revoke: %v, the next peer: %v", err, c.err)
+		}
+	}
+}
+
+// peerIndex is which of the peer's lines this end has.
+func (c *conn) peerIndex() int {
+	return int((uintptr(unsafe.Pointer(c.peer.line)) - uintptr(unsafe.Pointer(&c.peer.control.lines))) / unsafe.Sizeof(line{}))
 }
 
 // TestManyConnections: lines, descriptors, mappings and goroutines are given back.
