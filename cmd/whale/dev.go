@@ -20,7 +20,8 @@ func devCmd() *cobra.Command {
 	cfg := dev.Config{}
 	var arena size
 	var timeout time.Duration
-	var threads int
+	var threads, mirrors int
+	var policy string
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole cluster on this machine, to try things",
@@ -38,10 +39,14 @@ All copies are on this one machine: they survive the end of processes, not that 
 			}
 			cfg.Program = []string{self, "serve"}
 			cfg.Out = cmd.OutOrStdout()
-			for _, name := range []string{"arena", "timeout", "threads"} {
+			for _, name := range []string{"arena", "timeout", "threads", "policy", "mirrors"} {
 				if f := cmd.Flags().Lookup(name); f.Changed {
 					cfg.Flags = append(cfg.Flags, "--"+name, f.Value.String())
 				}
+			}
+			if cfg.Nodes == 1 {
+				fmt.Fprintln(cfg.Out, "One node: what it acknowledges is in one copy only (--min-copies 1).")
+				cfg.Flags = append(cfg.Flags, "--min-copies", "1")
 			}
 			return runDev(cmd.Context(), cfg)
 		},
@@ -52,6 +57,8 @@ All copies are on this one machine: they survive the end of processes, not that 
 	fl.StringVar(&cfg.Dir, "dir", "./whale-data", "where the nodes keep their data, a folder each")
 	fl.Var(&arena, "arena", "memory of each node for records (default: that of the existing data, or 1GiB)")
 	fl.DurationVar(&timeout, "timeout", node.DefaultCommandTimeout, "a command that is not done by then fails")
+	fl.StringVar(&policy, "policy", "mirror", "what is durable where before a write is acknowledged: mirror, metadata or all")
+	fl.IntVar(&mirrors, "mirrors", 1, "policy mirror: backups that hold the data before a write is acknowledged")
 	fl.IntVar(&threads, "threads", 1, "threads of each node that serve clients")
 	return cmd
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"whale/internal/node"
+	"whale/internal/replication"
 )
 
 type serveFlags struct {
@@ -25,6 +26,7 @@ type serveFlags struct {
 	port              int
 	arena             size
 	value             size
+	policy            string
 	logLevel          string
 	parentFD, stateFD int
 }
@@ -57,6 +59,9 @@ first (damaged data, a wrong setting).`,
 	fl.IntVar(&f.port, "port", 7001, "port for Redis clients on 127.0.0.1; 0: any free one")
 	fl.StringVar(&f.cfg.Secret, "secret", "", "file with the cluster's secret: 64 hexadecimal digits, mode 0600 (required)")
 	fl.Var(&f.arena, "arena", "memory for records, in a file of the data folder, the same at all nodes (default: that of the existing file, or 1GiB)")
+	fl.StringVar(&f.policy, "policy", "mirror", "what is durable where before a write is acknowledged: mirror, metadata or all; the primary's setting counts")
+	fl.IntVar(&f.cfg.Mirrors, "mirrors", 1, "policy mirror: backups that hold the data before a write is acknowledged")
+	fl.IntVar(&f.cfg.MinCopies, "min-copies", 0, "take writes with so many copies, although the policy wants more (default: no fewer than it wants)")
 	fl.DurationVar(&f.cfg.CommandTimeout, "timeout", node.DefaultCommandTimeout, "a command that is not done by then fails")
 	fl.IntVar(&f.cfg.MaxClients, "max-clients", node.DefaultMaxClients, "connections of Redis clients")
 	fl.Var(&f.value, "max-argument", "largest argument of a command (default 64MiB)")
@@ -129,6 +134,10 @@ func listenLevel(stateFD int) slog.Level {
 // settle turns flags into the node's settings.
 func (f *serveFlags) settle() error {
 	cfg := &f.cfg
+	var err error
+	if cfg.Policy, err = replication.ParsePolicy(f.policy); err != nil {
+		return fmt.Errorf("--policy: %w", err)
+	}
 	if len(cfg.Dirs) == 0 && f.dir != "" {
 		cfg.Dirs = []string{f.dir} // a cluster of one
 	}

@@ -25,6 +25,7 @@ import (
 	"whale/fabric"
 	"whale/fabric/shm"
 	"whale/internal/plog"
+	"whale/internal/replication"
 	"whale/internal/replication/whale"
 	"whale/internal/resp"
 	"whale/internal/shard"
@@ -40,9 +41,11 @@ type Config struct {
 	Secret  string   // the file with the cluster's secret
 	Version string   // of the program, for INFO
 
-	Arena          uint64        // bytes for records; 0: those of the existing memory, 1 GiB for a new one
-	RingSlots      uint64        // of a new memory; 0: plog's default
-	Mirrors        int           // backups that hold a write's data before it is acknowledged; 0: 1
+	Arena          uint64 // bytes for records; 0: those of the existing memory, 1 GiB for a new one
+	RingSlots      uint64 // of a new memory; 0: plog's default
+	Policy         replication.Policy
+	Mirrors        int           // policy mirror: backups that hold a write's data before it is acknowledged; 0: 1
+	MinCopies      int           // writes are taken with so many copies, although the policy wants more; 0: with no fewer than it wants
 	CommandTimeout time.Duration // a command that is not done by then fails; 0: 10 s
 	MaxClients     int           // 0: 10000
 	QueueLimit     int           // commands of all clients waiting to be executed; 0: 131072
@@ -159,6 +162,9 @@ func (cfg *Config) setDefaults() error {
 	}
 	if cfg.Mirrors < 0 || cfg.Mirrors > 1 && cfg.Mirrors >= len(cfg.Dirs) {
 		return fmt.Errorf("%d mirrors of %d members: at most all others can be mirrors", cfg.Mirrors, len(cfg.Dirs))
+	}
+	if cfg.MinCopies < 0 || cfg.MinCopies > len(cfg.Dirs) {
+		return fmt.Errorf("--min-copies %d: expected 1 to the number of members, %d, or 0 for what the policy wants", cfg.MinCopies, len(cfg.Dirs))
 	}
 	orElse(&cfg.Mirrors, 1)
 	orElse(&cfg.Threads, 1)
@@ -291,7 +297,7 @@ func otherArena(path string, found plog.Geometry, asked uint64) error {
 func (n *Node) newEngine() (*shard.Engine, error) {
 	members := len(n.cfg.Dirs)
 	return shard.New(shard.Config{
-		Self: n.cfg.ID, Members: n.cfg.Dirs, Mirrors: n.cfg.Mirrors,
+		Self: n.cfg.ID, Members: n.cfg.Dirs, Policy: n.cfg.Policy, Mirrors: n.cfg.Mirrors, MinCopies: n.cfg.MinCopies,
 		CommandTimeout: n.cfg.CommandTimeout, QueueLimit: n.cfg.QueueLimit,
 		Buffers: pmem.Heap(shard.BufferSize(members)),
 		Server:  n.server,
