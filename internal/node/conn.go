@@ -45,8 +45,9 @@ type conn struct {
 	ready       int      // bytes of complete replies behind the first incomplete one
 	barrier     *request // WAIT: sent off when everything before it is answered; nothing behind it is parsed until it is
 
-	out  resp.Writer
-	sent int // of out.Buf
+	out   resp.Writer
+	sent  int // of out.Buf
+	usual int // bytes of the last batch of replies: the next one will need as much
 
 	touched bool // is in reactor.touched
 	eof     bool // the client sends no more: answer what it asked, then close
@@ -200,7 +201,7 @@ func (c *conn) replied(q *request, queued bool) {
 // writer is the output. Needs an empty queue.
 func (c *conn) writer() *resp.Writer {
 	if c.out.Buf == nil {
-		c.out.Buf = c.reactor.buffers.get(minBuffer)[:0]
+		c.out.Buf = c.reactor.buffers.get(c.usual)[:0]
 	}
 	c.out.Proto = c.client.Proto
 	return &c.out
@@ -291,6 +292,7 @@ func (c *conn) flush() bool {
 	switch {
 	case c.sent == len(c.out.Buf):
 		if c.out.Buf != nil {
+			c.usual = min(len(c.out.Buf), pauseOutput)
 			c.reactor.buffers.put(c.out.Buf)
 		}
 		c.out.Buf, c.sent = nil, 0
