@@ -23,7 +23,6 @@ type player struct {
 	theirs     fabric.Key
 	arm        func(*bell) bool
 	limit      time.Duration
-	rng        *rand.Rand
 	brisk      bool // no dawdling: to measure
 	parked     int
 	completion [4]fabric.Completion
@@ -38,7 +37,9 @@ var arms = map[string]func(*bell) bool{
 			b.seen = rings
 			return false
 		}
-		b.gap()
+		if b.gap != nil {
+			b.gap()
+		}
 		b.words.parked.Swap(1)
 		return true
 	},
@@ -47,7 +48,7 @@ var arms = map[string]func(*bell) bool{
 // await parks until the turn is there. False: the wake-up was lost; the turn was there, and nobody rang within limit.
 func (p *player) await(turn uint64) bool {
 	for {
-		for range 1 + p.rng.IntN(4) { // how long a loop polls before it parks
+		for range 1 + rand.IntN(4) { // how long a loop polls before it parks
 			if p.mine.Load64(0) >= turn {
 				return true
 			}
@@ -77,20 +78,34 @@ func (p *player) play(turn uint64) {
 	}
 }
 
-// dawdle takes up to about a microsecond, or nothing.
+// widen makes the gaps of both sides of a doorbell long enough to be met. Before connections are made, for their watches
+// ring too.
+func widen(e *Endpoint, brisk bool) {
+	if !brisk {
+		e.bell.gap = dawdle
+	}
+}
+
 func (p *player) dawdle() {
-	if p.brisk || p.rng.IntN(4) == 0 {
+	if !p.brisk {
+		dawdle()
+	}
+}
+
+// dawdle takes up to about a microsecond, or nothing.
+func dawdle() {
+	if rand.IntN(4) == 0 {
 		return
 	}
-	for n := p.rng.IntN(200); n > 0; n-- {
+	for n := rand.IntN(200); n > 0; n-- {
 		spin.Add(1)
 	}
 }
 
 // linger is longer than the other side takes to dawdle and park: ringing has to meet all of that.
-func (p *player) linger() {
-	for range p.rng.IntN(16) {
-		p.dawdle()
+func linger() {
+	for range rand.IntN(16) {
+		dawdle()
 	}
 }
 
@@ -100,6 +115,7 @@ var spin atomic.Uint64
 func rolePong(args []string) {
 	e, err := Open(args[0], Options{Secret: testSecret})
 	check(err)
+	widen(e, args[5] == "true")
 	m, err := pmem.Open(args[1])
 	check(err)
 	key, err := e.Register(m, 0, 64, fabric.RemoteWrite)
@@ -110,8 +126,10 @@ func rolePong(args []string) {
 	check(err)
 	limit, err := time.ParseDuration(args[3])
 	check(err)
-	p := &player{e: e, c: c, mine: m, theirs: *(*fabric.Key)(unsafe.Pointer(&answer[0])), arm: arms[args[4]], limit: limit, rng: rand.New(rand.NewPCG(1, 2)), brisk: args[5] == "true"}
-	e.bell.gap, c.(*conn).peer.bell.gap = p.dawdle, p.linger
+	p := &player{e: e, c: c, mine: m, theirs: *(*fabric.Key)(unsafe.Pointer(&answer[0])), arm: arms[args[4]], limit: limit, brisk: args[5] == "true"}
+	if !p.brisk {
+		c.(*conn).peer.bell.gap = linger
+	}
 	for turn := uint64(1); ; turn += 2 {
 		if !p.await(turn) {
 			fmt.Println("lost", turn)
@@ -124,6 +142,7 @@ func rolePong(args []string) {
 // pingPong plays up to so many turns and says in which one a wake-up was lost, or 0.
 func pingPong(t testing.TB, turns uint64, limit time.Duration, arm string, brisk bool) (lost uint64, parked int, took time.Duration) {
 	e := open(t, t.TempDir())
+	widen(e, brisk)
 	mine, theirs := mapped(t, 64), mapped(t, 64)
 	key := register(t, e, mine, fabric.RemoteWrite)
 	pong := start(t, "pong", t.TempDir(), theirs.Name(), e.Addr(), limit.String(), arm, fmt.Sprint(brisk))
@@ -137,8 +156,10 @@ func pingPong(t testing.TB, turns uint64, limit time.Duration, arm string, brisk
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &player{e: e, c: c, mine: mine, theirs: hello, arm: arms[arm], limit: limit, rng: rand.New(rand.NewPCG(3, 4)), brisk: brisk}
-	e.bell.gap, c.(*conn).peer.bell.gap = p.dawdle, p.linger
+	p := &player{e: e, c: c, mine: mine, theirs: hello, arm: arms[arm], limit: limit, brisk: brisk}
+	if !p.brisk {
+		c.(*conn).peer.bell.gap = linger
+	}
 	p.ended = func() bool {
 		select {
 		case line, ok := <-pong.lines:
