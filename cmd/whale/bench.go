@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"whale/internal/config"
 	"whale/internal/eval"
 )
 
@@ -32,7 +33,7 @@ type benchFlags struct {
 	replicas                int
 	count, seed             uint64
 	duration, warmup        time.Duration
-	arena                   size
+	arena                   config.Size
 	dir, redisServer, csv   string
 }
 

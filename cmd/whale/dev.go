@@ -12,13 +12,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"whale/internal/config"
 	"whale/internal/dev"
 	"whale/internal/node"
 )
 
 func devCmd() *cobra.Command {
 	cfg := dev.Config{}
-	var arena size
+	var arena config.Size
 	var timeout time.Duration
 	var threads, mirrors int
 	var policy string

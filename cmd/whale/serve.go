@@ -16,18 +16,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"whale/internal/config"
 	"whale/internal/node"
 	"whale/internal/replication"
 )
 
 type serveFlags struct {
+	settings          config.Settings
 	cfg               node.Config
-	dir, listen       string
-	port              int
-	arena             size
-	value             size
-	policy            string
-	logLevel          string
 	parentFD, stateFD int
 }
 
@@ -42,9 +38,13 @@ shared memory. Every node is told the data folders of all members in the same or
 All nodes need the same secret, a file that only its owner can read. Nodes listen on a loopback address unless --insecure
 is given: whoever reaches the port reads and writes everything.
 
+Settings come from flags, from the environment (--max-clients is WHALE_MAX_CLIENTS) and from the file that --config names,
+in this order. whale config prints them all.
+
 SIGTERM and SIGINT stop the node in order. Exit code 65 means that starting it again would not help: somebody has to look
 first (damaged data, a wrong setting).`,
 		Example: `  (umask 077; openssl rand -hex 32 > secret)
+  whale serve --config node.toml
   whale serve --id 0 --peers a,b,c --port 7001 --secret secret
   whale serve --id 1 --peers a,b,c --port 7002 --secret secret
   whale serve --id 2 --peers a,b,c --port 7003 --secret secret`,
@@ -52,22 +52,7 @@ first (damaged data, a wrong setting).`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	fl := cmd.Flags()
-	fl.IntVar(&f.cfg.ID, "id", 0, "this node's place in --peers, counted from 0; node 0 is the primary")
-	fl.StringSliceVar(&f.cfg.Dirs, "peers", nil, "data folders of all members, this one's too, in the same order at all of them")
-	fl.StringVar(&f.dir, "dir", "", "this node's data folder (default: its entry in --peers)")
-	fl.StringVar(&f.listen, "listen", "", "address for Redis clients, host:port (default 127.0.0.1 and --port)")
-	fl.IntVar(&f.port, "port", 7001, "port for Redis clients on 127.0.0.1; 0: any free one")
-	fl.StringVar(&f.cfg.Secret, "secret", "", "file with the cluster's secret: 64 hexadecimal digits, mode 0600 (required)")
-	fl.Var(&f.arena, "arena", "memory for records, in a file of the data folder, the same at all nodes (default: that of the existing file, or 1GiB)")
-	fl.StringVar(&f.policy, "policy", "mirror", "what is durable where before a write is acknowledged: mirror, metadata or all; the primary's setting counts")
-	fl.IntVar(&f.cfg.Mirrors, "mirrors", 1, "policy mirror: backups that hold the data before a write is acknowledged")
-	fl.IntVar(&f.cfg.MinCopies, "min-copies", 0, "take writes with so many copies, although the policy wants more (default: no fewer than it wants)")
-	fl.DurationVar(&f.cfg.CommandTimeout, "timeout", node.DefaultCommandTimeout, "a command that is not done by then fails")
-	fl.IntVar(&f.cfg.MaxClients, "max-clients", node.DefaultMaxClients, "connections of Redis clients")
-	fl.Var(&f.value, "max-argument", "largest argument of a command (default 64MiB)")
-	fl.IntVar(&f.cfg.Threads, "threads", 1, "threads that serve clients; more than one helps with many cores and many reads")
-	fl.BoolVar(&f.cfg.Insecure, "insecure", false, "allow an address that is not loopback: no password, no encryption")
-	fl.StringVar(&f.logLevel, "log-level", "info", "what to log on stderr: debug, info, warn or error")
+	f.settings.Bind(fl)
 	fl.IntVar(&f.parentFD, "parent-fd", -1, "a pipe: stop when its other end is closed")
 	fl.IntVar(&f.stateFD, "state-fd", -1, "a pipe: write the node's state to it, as lines of JSON")
 	fl.MarkHidden("parent-fd")
@@ -77,7 +62,11 @@ first (damaged data, a wrong setting).`,
 }
 
 func (f *serveFlags) run(cmd *cobra.Command) error {
-	if err := f.settle(); err != nil {
+	err := f.settings.Load(cmd.Flags(), os.LookupEnv)
+	if err == nil {
+		f.cfg, err = nodeConfig(&f.settings)
+	}
+	if err != nil {
 		return &node.PermanentError{Err: err}
 	}
 	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
@@ -131,39 +120,41 @@ func listenLevel(stateFD int) slog.Level {
 	return slog.LevelInfo
 }
 
-// settle turns flags into the node's settings.
-func (f *serveFlags) settle() error {
-	cfg := &f.cfg
-	var err error
-	if cfg.Policy, err = replication.ParsePolicy(f.policy); err != nil {
-		return fmt.Errorf("--policy: %w", err)
+// nodeConfig turns settings into the node's.
+func nodeConfig(s *config.Settings) (cfg node.Config, err error) {
+	cfg = node.Config{
+		ID: s.ID, Dirs: s.Peers, Secret: s.Secret, Version: version(),
+		Arena: uint64(s.Arena), Mirrors: s.Mirrors, MinCopies: s.MinCopies, CommandTimeout: s.Timeout,
+		MaxClients: s.MaxClients, Threads: s.Threads, Insecure: s.Insecure,
 	}
-	if len(cfg.Dirs) == 0 && f.dir != "" {
-		cfg.Dirs = []string{f.dir} // a cluster of one
+	if cfg.Policy, err = replication.ParsePolicy(s.Policy); err != nil {
+		return cfg, fmt.Errorf("--policy: %w", err)
 	}
-	if f.dir != "" && cfg.ID >= 0 && cfg.ID < len(cfg.Dirs) && filepath.Clean(f.dir) != filepath.Clean(cfg.Dirs[cfg.ID]) {
-		return fmt.Errorf("--dir %s is not what --peers has at place %d (--id): %s", f.dir, cfg.ID, cfg.Dirs[cfg.ID])
+	if len(cfg.Dirs) == 0 && s.Dir != "" {
+		cfg.Dirs = []string{s.Dir} // a cluster of one
+	}
+	if s.Dir != "" && cfg.ID >= 0 && cfg.ID < len(cfg.Dirs) && filepath.Clean(s.Dir) != filepath.Clean(cfg.Dirs[cfg.ID]) {
+		return cfg, fmt.Errorf("--dir %s is not what --peers has at place %d (--id): %s", s.Dir, cfg.ID, cfg.Dirs[cfg.ID])
 	}
 	if cfg.Secret == "" {
-		return fmt.Errorf("--secret is missing: name the file with the cluster's secret, the same at all nodes; make one with: (umask 077; openssl rand -hex 32 > secret)")
+		return cfg, fmt.Errorf("--secret is missing: name the file with the cluster's secret, the same at all nodes; make one with: (umask 077; openssl rand -hex 32 > secret)")
 	}
 	if cfg.CommandTimeout < time.Millisecond {
-		return fmt.Errorf("--timeout %v: expected at least 1ms", cfg.CommandTimeout)
+		return cfg, fmt.Errorf("--timeout %v: expected at least 1ms", cfg.CommandTimeout)
 	}
 	if cfg.MaxClients < 1 {
-		return fmt.Errorf("--max-clients %d: expected at least 1", cfg.MaxClients)
+		return cfg, fmt.Errorf("--max-clients %d: expected at least 1", cfg.MaxClients)
 	}
-	if cfg.Listen = f.listen; cfg.Listen == "" {
-		cfg.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(f.port))
+	if cfg.Listen = s.Listen; cfg.Listen == "" {
+		cfg.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
 	}
-	cfg.Arena, cfg.Limits.MaxBulk, cfg.Version = uint64(f.arena), int(f.value), version()
-	if cfg.Limits.MaxBulk > 0 {
+	if cfg.Limits.MaxBulk = int(s.MaxArgument); cfg.Limits.MaxBulk > 0 {
 		cfg.Limits.MaxCommand = 2 * cfg.Limits.MaxBulk
 	}
 	var level slog.Level
-	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
-		return fmt.Errorf("--log-level %q: expected debug, info, warn or error", f.logLevel)
+	if err := level.UnmarshalText([]byte(s.LogLevel)); err != nil {
+		return cfg, fmt.Errorf("--log-level %q: expected debug, info, warn or error", s.LogLevel)
 	}
 	cfg.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
-	return nil
+	return cfg, nil
 }

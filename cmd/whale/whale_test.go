@@ -137,22 +137,31 @@ func TestDevErrors(t *testing.T) {
 // basePort is one of three ports that nobody else is likely to use.
 func basePort() int { return 26000 + os.Getpid()%6000 }
 
-func TestSizes(t *testing.T) {
-	for text, want := range map[string]uint64{"0": 0, "4096": 4096, "64MiB": 64 << 20, "1gib": 1 << 30, "3 KiB": 3 << 10, "2TiB": 2 << 40, "7B": 7} {
-		var s size
-		if err := s.Set(text); err != nil || uint64(s) != want {
-			t.Errorf("%q: %d, %v", text, s, err)
-		}
-		var again size
-		if err := again.Set(s.String()); err != nil || again != s {
-			t.Errorf("%d prints as %q, which reads as %d, %v", s, s.String(), again, err)
+// TestConfig: a file in, the effective settings out, which are a file again.
+func TestConfig(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "node.toml")
+	write := func(text string) {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
 		}
 	}
-	for _, text := range []string{"", "x", "1GB", "-1", "1.5GiB", "MiB", "99999999999TiB", "18446744073709551616"} {
-		var s size
-		if err := s.Set(text); err == nil {
-			t.Errorf("%q is taken for %d", text, s)
-		}
+	write("threads = 3\nport = 9\n")
+	says(t, dir, "config --config node.toml --port 8", 0, "(?m)^threads = 3$", "(?m)^port = 8$", "(?m)^# Threads that serve clients", "WHALE_MAX_CLIENTS; default 10000")
+	out, err := whale(t, dir, "config", "--config", "node.toml").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(string(out))
+	if again, err := whale(t, dir, "config", "--config", "node.toml").Output(); err != nil || !bytes.Equal(again, out) {
+		t.Errorf("read back: %v\n%s\nwant\n%s", err, again, out)
+	}
+	write("threads = 1000\nsecret = 'x'\ndir = 'a'\n")
+	says(t, dir, "serve --config node.toml", 65, "--threads 1000: expected 1 to 64")
+	write("\nthreads = 3\nthread = 4\n")
+	for _, cmd := range []string{"serve", "config"} {
+		code := map[string]int{"serve": 65, "config": 1}[cmd]
+		says(t, dir, cmd+" --config node.toml", code, `node.toml:3: unknown setting "thread"`)
 	}
 }
 

@@ -21,6 +21,7 @@ var Floors = [][]string{
 	{"internal/replication"},
 	{"internal/replication/*"},
 	{"internal/shard"},
+	{"internal/config"},
 	{"internal/node"},
 	{"internal/dev"},
 	{"internal/eval"},

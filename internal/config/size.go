@@ -1,6 +1,4 @@
-//go:build linux
-
-package main
+package config
 
 import (
 	"fmt"
@@ -9,8 +7,8 @@ import (
 	"strings"
 )
 
-// size is a number of bytes as a flag: 4096, 64MiB, 1GiB.
-type size uint64
+// Size is a number of bytes as people write it: 4096, 64MiB, 1GiB.
+type Size uint64
 
 var units = []struct {
 	name  string
@@ -18,7 +16,7 @@ var units = []struct {
 }{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}}
 
 // Set implements pflag.Value.
-func (s *size) Set(text string) error {
+func (s *Size) Set(text string) error {
 	number, unit := text, uint64(1)
 	for _, u := range units {
 		if n := len(text) - len(u.name); n > 0 && strings.EqualFold(text[n:], u.name) {
@@ -34,12 +32,12 @@ func (s *size) Set(text string) error {
 	if hi != 0 {
 		return fmt.Errorf("more bytes than a 64-bit number counts")
 	}
-	*s = size(lo)
+	*s = Size(lo)
 	return nil
 }
 
 // String implements pflag.Value: the largest unit that leaves no rest.
-func (s *size) String() string {
+func (s *Size) String() string {
 	for _, u := range units {
 		if n := uint64(*s); n >= u.bytes && n%u.bytes == 0 {
 			return strconv.FormatUint(n/u.bytes, 10) + u.name
@@ -49,4 +47,4 @@ func (s *size) String() string {
 }
 
 // Type implements pflag.Value.
-func (s *size) Type() string { return "size" }
+func (s *Size) Type() string { return "size" }

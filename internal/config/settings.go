@@ -1,0 +1,28 @@
+package config
+
+import "time"
+
+// Settings are what a node can be told from outside. The tags of a field are the only place where a setting is described:
+// its name (the flag; the key in the file; WHALE_ and the name in capitals in the environment), its default in the form
+// in which people write it, and what it means, in one line.
+type Settings struct {
+	ID     int      `name:"id" default:"0" help:"this node's place in --peers, counted from 0; node 0 is the primary"`
+	Peers  []string `name:"peers" help:"data folders of all members, this one's too, in the same order at all of them"`
+	Dir    string   `name:"dir" help:"this node's data folder (default: its entry in --peers)"`
+	Listen string   `name:"listen" help:"address for Redis clients, host:port (default 127.0.0.1 and --port)"`
+	Port   int      `name:"port" default:"7001" help:"port for Redis clients on 127.0.0.1; 0: any free one"`
+	Secret string   `name:"secret" help:"file with the cluster's secret: 64 hexadecimal digits, mode 0600 (required)"`
+
+	Arena     Size          `name:"arena" help:"memory for records, in a file of the data folder, the same at all nodes (default: that of the existing file, or 1GiB)"`
+	Policy    string        `name:"policy" default:"mirror" help:"what is durable where before a write is acknowledged: mirror, metadata or all; the primary's setting counts"`
+	Mirrors   int           `name:"mirrors" default:"1" help:"policy mirror: backups that hold the data before a write is acknowledged"`
+	MinCopies int           `name:"min-copies" default:"0" help:"take writes with so many copies, although the policy wants more (default: no fewer than it wants)"`
+	Timeout   time.Duration `name:"timeout" default:"10s" help:"a command that is not done by then fails"`
+
+	MaxClients  int  `name:"max-clients" default:"10000" help:"connections of Redis clients"`
+	MaxArgument Size `name:"max-argument" help:"largest argument of a command (default 64MiB)"`
+	Threads     int  `name:"threads" default:"1" help:"threads that serve clients; more than one helps with many cores and many reads"`
+	Insecure    bool `name:"insecure" help:"allow an address that is not loopback: no encryption"`
+
+	LogLevel string `name:"log-level" default:"info" help:"what to log on stderr: debug, info, warn or error"`
+}
