@@ -26,6 +26,7 @@ type File struct {
 	fenced  bool // Fence has something to wait for
 	name    string
 	file    *os.File
+	warm    warmth
 }
 
 var _ Memory = (*File)(nil)
@@ -239,6 +240,7 @@ func (f *File) Close() error {
 	if !mappings.remove(f) {
 		return fmt.Errorf("pmem: close %s: %w", f.name, os.ErrClosed)
 	}
+	f.cool()
 	err := unix.Munmap(f.mem)
 	f.mem = nil
 	if err = errors.Join(err, f.file.Close()); err != nil {

@@ -108,6 +108,7 @@ func (c *conn) mapping(path string, id identity, domain pmem.Domain) (*pmem.File
 		return nil, err
 	}
 	c.files[path] = f
+	f.Warm(0)
 	return f, nil
 }
 

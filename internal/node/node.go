@@ -230,6 +230,7 @@ func (n *Node) recover() error {
 	if err != nil {
 		return permanent(err)
 	}
+	n.memory.Warm(n.records.Geometry().Arena() + n.records.Tail())
 	if found.Records > 0 {
 		n.log.Info("recovered", "records", found.Records, "bytes", found.Bytes, "file", path, "took", time.Since(began).Round(time.Millisecond))
 	}

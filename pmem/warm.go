@@ -1,0 +1,53 @@
+package pmem
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// warmStep is how much is prefaulted at a time: short enough that Close need not wait long.
+const warmStep = 4 << 20
+
+// warmth is the work of [File.Warm].
+type warmth struct {
+	once    sync.Once
+	done    sync.WaitGroup
+	closing atomic.Bool
+}
+
+// Resident says whether the file's pages have no storage below them but memory (tmpfs). Touching such a page ahead of use
+// causes no writing to a disk, and its memory was taken when the file was allocated.
+func (f *File) Resident() bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(int(f.file.Fd()), &st) == nil && st.Type == unix.TMPFS_MAGIC
+}
+
+// Warm prefaults a resident file in the background, from the offset given to the end and then what lies before, so that
+// no store or load meets a page for the first time. On another file it does nothing: its pages would all have to be
+// written back. Only the first call counts. Close ends it.
+func (f *File) Warm(from uint64) {
+	if !f.Resident() {
+		return
+	}
+	f.warm.once.Do(func() {
+		size := uint64(len(f.mem))
+		f.warm.done.Go(func() {
+			for _, part := range [...][2]uint64{{from, size}, {0, min(from, size)}} {
+				for off := part[0]; off < part[1]; off += warmStep {
+					if f.warm.closing.Load() || f.Prefault(off, min(warmStep, part[1]-off)) != nil {
+						return // a page that cannot be had is found by whoever needs it
+					}
+				}
+			}
+		})
+	})
+}
+
+// cool ends the work of Warm.
+func (f *File) cool() {
+	f.warm.closing.Store(true)
+	f.warm.once.Do(func() {})
+	f.warm.done.Wait()
+}
