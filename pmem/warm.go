@@ -1,14 +1,16 @@
 package pmem
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
 
-// warmStep is how much is prefaulted at a time: short enough that Close need not wait long.
-const warmStep = 4 << 20
+// warmStep is how much is prefaulted at a time: the kernel holds a lock of the whole process meanwhile, which makes others
+// that map memory wait.
+const warmStep = 256 << 10
 
 // warmth is the work of [File.Warm].
 type warmth struct {
@@ -34,6 +36,9 @@ func (f *File) Warm(from uint64) {
 	f.warm.once.Do(func() {
 		size := uint64(len(f.mem))
 		f.warm.done.Go(func() {
+			// Only with what nobody else wants: the thread is the least important one, and ends with the goroutine.
+			runtime.LockOSThread()
+			unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), 19)
 			for _, part := range [...][2]uint64{{from, size}, {0, min(from, size)}} {
 				for off := part[0]; off < part[1]; off += warmStep {
 					if f.warm.closing.Load() || f.Prefault(off, min(warmStep, part[1]-off)) != nil {

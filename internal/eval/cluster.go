@@ -3,12 +3,14 @@
 package eval
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -41,11 +43,62 @@ func startWhale(ctx context.Context, argv []string, parent string, arena uint64)
 		}
 		return w.identify(base)
 	})
+	if err == nil {
+		err = w.rest(ctx)
+	}
 	if err != nil {
 		w.stop()
 		return nil, err
 	}
 	return w, nil
+}
+
+// rest waits until the nodes do nothing any more: after their start they touch their memory ahead of use.
+func (w *whaleTrio) rest(ctx context.Context) error {
+	const look, quiet = 200 * time.Millisecond, 20 * time.Millisecond
+	last := time.Duration(-1)
+	var at time.Time
+	return await(ctx, 2*time.Minute, func() error {
+		if time.Since(at) < look {
+			return errors.New("the nodes are busy after their start")
+		}
+		used := time.Duration(0)
+		for _, id := range w.ids {
+			t, err := cpuTime(id.PID)
+			if err != nil {
+				return err
+			}
+			used += t
+		}
+		spent := used - last
+		at, last = time.Now(), used
+		if spent > quiet {
+			return fmt.Errorf("the nodes are busy after their start: %v of CPU time in the last %v", spent, look)
+		}
+		return nil
+	})
+}
+
+// cpuTime is what a process has used, from /proc.
+func cpuTime(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	var user, system int64
+	// The name, in parentheses, may hold anything; utime and stime are the 12th and 13th fields behind it.
+	_, rest, _ := strings.Cut(string(b[bytes.LastIndexByte(b, ')')+1:]), " ")
+	fields := strings.Fields(rest)
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat has %d fields", pid, len(fields))
+	}
+	for i, v := range map[int]*int64{11: &user, 12: &system} {
+		if *v, err = strconv.ParseInt(fields[i], 10, 64); err != nil {
+			return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+		}
+	}
+	const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux that Go runs on
+	return time.Duration(user+system) * tick, nil
 }
 
 func (w *whaleTrio) identify(base int) error {
