@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"whale/fabric"
+	"whale/fabric/internal/rules"
+	"whale/fabric/internal/words"
 )
 
 const (
@@ -14,39 +16,8 @@ const (
 	chunk        = 256 << 10 // bytes moved between two looks at that
 )
 
-// flagsOf are the flags that each kind has a use for.
-var flagsOf = [...]fabric.Flags{
-	fabric.Write:       fabric.Signaled | fabric.Fenced | fabric.Inline | fabric.WriteThrough | fabric.Notify,
-	fabric.Read:        fabric.Signaled | fabric.Fenced,
-	fabric.Write8:      fabric.Signaled | fabric.Fenced | fabric.Inline | fabric.Notify,
-	fabric.CompareSwap: fabric.Signaled | fabric.Fenced,
-	fabric.FetchAdd:    fabric.Signaled | fabric.Fenced,
-	fabric.Flush:       fabric.Signaled | fabric.Fenced,
-	fabric.Fence:       fabric.Signaled | fabric.Fenced,
-	fabric.Send:        fabric.Signaled | fabric.Fenced | fabric.Inline | fabric.Notify,
-	fabric.Recv:        fabric.Signaled,
-}
-
 // checkOp finds what is wrong with op whatever the keys say.
-func checkOp(op *fabric.Op) error {
-	switch {
-	case op.Kind == 0 || int(op.Kind) >= len(flagsOf):
-		return fmt.Errorf("%w: unknown kind %d", fabric.ErrOp, op.Kind)
-	case op.Flags&^flagsOf[op.Kind] != 0:
-		return fmt.Errorf("%w: kind %d has no use for flags %#x", fabric.ErrOp, op.Kind, op.Flags&^flagsOf[op.Kind])
-	case op.Kind >= fabric.Write8 && op.Kind <= fabric.FetchAdd && op.Remote.Off%8 != 0:
-		return fmt.Errorf("%w: offset %d of a word", fabric.ErrOp, op.Remote.Off)
-	case op.Flags&fabric.Inline != 0 && op.Kind != fabric.Write8 && op.Len > maxInline:
-		return fmt.Errorf("%w: %d bytes inline, at most %d", fabric.ErrOp, op.Len, maxInline)
-	case op.Kind == fabric.Send && op.Len > maxSend:
-		return fmt.Errorf("%w: a message of %d bytes, at most %d", fabric.ErrOp, op.Len, maxSend)
-	case op.Kind == fabric.Flush && op.A != fabric.Visible && op.A != fabric.Durable:
-		return fmt.Errorf("%w: placement %d", fabric.ErrOp, op.A)
-	case op.Kind == fabric.Flush && op.B != fabric.Range && op.B != fabric.Region:
-		return fmt.Errorf("%w: selectivity %d", fabric.ErrOp, op.B)
-	}
-	return nil
-}
+func checkOp(op *fabric.Op) error { return rules.Check(op, maxInline, maxSend) }
 
 // execute does op inside a period and completes it. False: a Send that found no room; nothing has happened. inlined is
 // where the bytes are if they were copied at Post.
@@ -113,7 +84,7 @@ func (c *conn) write(op *fabric.Op, src unsafe.Pointer) error {
 		}
 	}
 	if op.Len <= chunk {
-		move(dst, src, op.Len)
+		words.Copy(dst, src, op.Len)
 		c.moved += op.Len
 	} else if err := c.moveLong(dst, src, op.Len, r, l); err != nil {
 		return err
@@ -136,7 +107,7 @@ func (c *conn) read(op *fabric.Op) error {
 	if op.Len > chunk {
 		return c.moveLong(dst, src, op.Len, r, l)
 	}
-	move(dst, src, op.Len)
+	words.Copy(dst, src, op.Len)
 	c.moved += op.Len
 	return nil
 }
@@ -145,7 +116,7 @@ func (c *conn) read(op *fabric.Op) error {
 func (c *conn) moveLong(dst, src unsafe.Pointer, n uint64, r *remote, l *registration) error {
 	for {
 		now := min(n, chunk)
-		move(dst, src, now)
+		words.Copy(dst, src, now)
 		c.moved += now
 		if n -= now; n == 0 {
 			return nil

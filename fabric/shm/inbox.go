@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"whale/fabric/internal/words"
 	"whale/pmem"
 )
 
@@ -39,9 +40,9 @@ func (b *inbox) put(src unsafe.Pointer, n uint64) (bool, error) {
 	*(*uint64)(unsafe.Add(b.ring, b.at%inboxRing)) = n
 	from := (b.at + 8) % inboxRing
 	first := min(n, inboxRing-from)
-	move(unsafe.Add(b.ring, from), src, first)
+	words.Copy(unsafe.Add(b.ring, from), src, first)
 	if first < n {
-		move(b.ring, unsafe.Add(src, first), n-first)
+		words.Copy(b.ring, unsafe.Add(src, first), n-first)
 	}
 	b.at += need
 	b.words.tail.Store(b.at)
@@ -77,9 +78,9 @@ func (b *inbox) next() (n uint64, ok bool, err error) {
 func (b *inbox) take(dst unsafe.Pointer, n uint64) (waiting bool) {
 	from := (b.at + 8) % inboxRing
 	first := min(n, inboxRing-from)
-	move(dst, unsafe.Add(b.ring, from), first)
+	words.Copy(dst, unsafe.Add(b.ring, from), first)
 	if first < n {
-		move(unsafe.Add(dst, first), b.ring, n-first)
+		words.Copy(unsafe.Add(dst, first), b.ring, n-first)
 	}
 	b.at += 8 + padded(n)
 	b.words.head.Swap(b.at) // full fence: see put

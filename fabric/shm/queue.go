@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"whale/fabric"
+	"whale/fabric/internal/words"
 )
 
 // The queues of a connection are rings of a fixed size, allocated with it. Who pushes has asked conn.admits for room.
@@ -41,7 +42,7 @@ func (q *queue) push(op *fabric.Op, inline unsafe.Pointer) {
 	q.n++
 	w.op, w.copied = *op, inline != nil
 	if w.copied {
-		move(unsafe.Pointer(&w.bytes), inline, op.Len)
+		words.Copy(unsafe.Pointer(&w.bytes), inline, op.Len)
 	}
 }
 

@@ -12,7 +12,7 @@ var Floors = [][]string{
 	{"internal/poller", "internal/house"},
 	{"pmem"},
 	{"fabric"},
-	{"fabric/internal/handshake"},
+	{"fabric/internal/*"},
 	{"fabric/*"},
 	{"internal/plog"},
 	{"internal/store"},
