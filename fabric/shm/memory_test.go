@@ -2,7 +2,6 @@ package shm
 
 import (
 	"errors"
-	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
