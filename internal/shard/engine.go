@@ -79,7 +79,9 @@ type Engine struct {
 	relay  relay
 	asked  bool // (P) WAIT wants the members' reports
 	missed int64
-	bad    Fault
+
+	keepExpired bool // (P) keys whose deadlines have passed cannot be removed now
+	bad         Fault
 }
 
 const (
@@ -116,6 +118,7 @@ func New(cfg Config, st *store.Store, log *plog.Log, ep Endpoint) (*Engine, erro
 	e.ctl.SetS(0)
 	e.ctl.SetDW(0)
 	e.change.wanted = e.primary()
+	st.SetClock(cfg.Server.Now)
 	return e, nil
 }
 
@@ -188,6 +191,7 @@ func (e *Engine) Wake() int64 {
 	for _, r := range e.waits {
 		at(r.deadline)
 	}
+	at(e.nextExpiry())
 	at(e.dirty.deadline())
 	at(e.relay.deadline())
 	if e.change.phase == fencing || e.change.phase == revoking {
@@ -202,7 +206,8 @@ func (e *Engine) stepPrimary() bool {
 	}
 	progress := false
 	if e.serving.Load() != 0 && e.intact() {
-		progress = e.execute()
+		progress = e.expireKeys()
+		progress = e.execute() || progress
 	}
 	if e.stepCore(false) {
 		progress = true
@@ -236,6 +241,9 @@ func (e *Engine) execute() bool {
 			e.wait(r)
 			n++
 			continue
+		}
+		if r.Cmd.Place == command.Primary && !e.keepExpired && e.st.Overdue() {
+			break // it would see keys that are about to go
 		}
 		if !e.run(r) {
 			break // no room: it stays at the front

@@ -13,12 +13,14 @@ type readView struct {
 	dirty bool     // some key could not be read
 	need  plog.Rec // exact: the bytes that are missing; Seq 0: none
 	buf   []byte   // the values read, one behind the other
+
+	expired bool // dirty because a deadline has passed: P has to remove the key
 }
 
 const keptReadBuf = 1 << 20 // a larger buffer is given back
 
 func (v *readView) begin(st *store.Store, exact bool) {
-	v.st, v.exact, v.dirty, v.need = st, exact, false, plog.Rec{}
+	v.st, v.exact, v.dirty, v.expired, v.need = st, exact, false, false, plog.Rec{}
 	if cap(v.buf) > keptReadBuf {
 		v.buf = nil
 	}
@@ -28,32 +30,51 @@ func (v *readView) begin(st *store.Store, exact bool) {
 // Get implements command.Tx. The value is valid until the view begins anew: when the buffer grows, the values handed out
 // keep the old one alive.
 func (v *readView) Get(key []byte) ([]byte, bool) {
+	value, _, ok := v.read(key)
+	return value, ok
+}
+
+// Deadline implements command.Tx.
+func (v *readView) Deadline(key []byte) (int64, bool) {
+	_, at, ok := v.read(key)
+	return at.Deadline, ok
+}
+
+func (v *readView) read(key []byte) (value []byte, at store.Version, ok bool) {
 	if v.dirty {
-		return nil, false
+		return nil, at, false
 	}
 	from := len(v.buf)
 	var verdict store.Verdict
 	if v.exact {
-		v.buf, verdict, v.need = v.st.ReadAt(key, v.buf)
+		v.buf, verdict, at, v.need = v.st.ReadAt(key, v.buf)
 	} else {
-		v.buf, verdict, _ = v.st.Read(key, v.buf)
+		v.buf, verdict, at = v.st.Read(key, v.buf)
 	}
 	switch verdict {
 	case store.Hit:
-		return v.buf[from:len(v.buf):len(v.buf)], true
+		return v.buf[from:len(v.buf):len(v.buf)], at, true
 	case store.Miss:
-		return nil, false
+		return nil, at, false
 	}
-	v.dirty = true
-	return nil, false
+	v.dirty, v.expired = true, verdict == store.Expired
+	return nil, at, false
 }
 
 // The writing half is never called: commands of place Read do not write, and no other command gets a readView.
 
-func (v *readView) Set(_, _ []byte)   { panic("shard: a reading command wrote") }
-func (v *readView) Del(_ []byte) bool { panic("shard: a reading command wrote") }
-func (v *readView) FlushAll()         { panic("shard: a reading command wrote") }
-func (v *readView) Len() int          { panic("shard: the number of keys is known at the primary only") }
+const (
+	wroteOnRead = "shard: a reading command wrote"
+	atPrimary   = "shard: all keys are known at the primary only"
+)
+
+func (v *readView) Set(_, _ []byte)                  { panic(wroteOnRead) }
+func (v *readView) SetUntil(_, _ []byte, _ int64)    { panic(wroteOnRead) }
+func (v *readView) Del(_ []byte) bool                { panic(wroteOnRead) }
+func (v *readView) FlushAll()                        { panic(wroteOnRead) }
+func (v *readView) Len() int                         { panic(atPrimary) }
+func (v *readView) Stamp() uint64                    { panic(atPrimary) }
+func (v *readView) Scan(uint64, func([]byte)) uint64 { panic(atPrimary) }
 
 // TryRun answers a read of one key from this member's memory, without a message. Any goroutine may call it, each with
 // requests of its own. False: nothing was written to r.W, and the request has to be submitted.
@@ -141,6 +162,8 @@ func (e *Engine) resolve(r *Request) {
 	case !r.view.dirty:
 		r.complete()
 		return
+	case r.view.expired:
+		e.queue.push(r) // for P, whose clock decides
 	case r.view.need.Seq != 0:
 		e.dirty.need = append(e.dirty.need, r.view.need)
 		e.dirty.fetch = append(e.dirty.fetch, r)

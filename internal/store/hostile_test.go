@@ -55,7 +55,7 @@ func FuzzHostileSlots(f *testing.F) {
 			if value, v, _ := r.s.Read([]byte("key"), nil); v == Hit {
 				t.Fatalf("reads %q", value)
 			}
-			if value, v, _ := r.s.ReadAt([]byte("key"), nil); v == Hit {
+			if value, v, _, _ := r.s.ReadAt([]byte("key"), nil); v == Hit {
 				t.Fatalf("reads %q", value)
 			}
 			if recs := r.s.Verify(nil, 1000); len(recs) > 0 {

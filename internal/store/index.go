@@ -179,11 +179,13 @@ func (x *index) swap(hash, old, offset uint64) bool {
 	return ok
 }
 
-// drop removes the entry (hash, offset), if it is there. Writer only.
-func (x *index) drop(hash, offset uint64) {
-	if p, ok := x.find(hash, offset); ok {
+// drop removes the entry (hash, offset); false: it is not there. Writer only.
+func (x *index) drop(hash, offset uint64) bool {
+	p, ok := x.find(hash, offset)
+	if ok {
 		p.remove()
 	}
+	return ok
 }
 
 // find is a probe that stands at the entry (hash, offset).

@@ -147,7 +147,7 @@ func (r *member) read(key string) string {
 }
 
 func (r *member) readAt(key string) (string, plog.Rec) {
-	value, v, need := r.s.ReadAt([]byte(key), nil)
+	value, v, _, need := r.s.ReadAt([]byte(key), nil)
 	return answer(value, v), need
 }
 

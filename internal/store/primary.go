@@ -10,7 +10,16 @@ func (s *Store) show(w *write, r plog.Rec) {
 	if w.kind == plog.FlushAll {
 		s.flushedAt.Store(r.Off)
 		s.flushed.Store(r.Seq)
+		s.alarms = nil
 		return
+	}
+	if w.deadline != 0 {
+		var old plog.Record
+		found := false
+		if w.prev != 0 {
+			old, found = s.l.Peek(w.prev)
+		}
+		s.setAlarm(w.deadline, r.Off, old, found)
 	}
 	if w.prev == 0 || !s.x.swap(w.hash, w.prev, r.Off) {
 		s.x.insert(w.hash, r.Off)
@@ -28,7 +37,9 @@ func (s *Store) Everywhere(dw uint64) {
 	dw = s.everywhere.Load()
 	for ; s.grave < len(s.graves) && s.graves[s.grave].seq <= dw; s.grave++ {
 		g := s.graves[s.grave]
-		s.x.drop(g.hash, g.offset) // nothing if a newer version took its place
+		if s.x.drop(g.hash, g.offset) { // not if a newer version took its place
+			s.purged.note(g.hash, g.seq)
+		}
 	}
 	if s.grave > len(s.graves)/2 {
 		n := copy(s.graves, s.graves[s.grave:])

@@ -41,19 +41,22 @@ func (s *Store) drain() bool {
 	return s.drainLocked()
 }
 
-// arrived looks for the slot after the drained one.
+// arrived looks for the slot after the drained one. What is not that slot proves its absence only if nobody drained it
+// meanwhile: else P may be overwriting it already, and slots behind it may still be in the ring.
 func (s *Store) arrived() (plog.Slot, bool) {
 	for {
 		next := s.pending.drained.Load() + 1
 		at := s.g.SlotOff(next)
-		if s.m.Load64(at) == next {
+		if s.m.Load64(at) == next { // most often it is not, and costs nothing more
+			s.at(duringLookAtSlot)
 			slot, ok := plog.LoadSlot(s.m, at)
-			return slot, ok && slot.Seq == next && s.accepts(slot.Epoch)
+			if ok && slot.Seq == next && s.accepts(slot.Epoch) {
+				return slot, true
+			}
 		}
-		if s.pending.drained.Load()+1 == next {
+		if s.pending.drained.Load()+1 == next || s.swap == duringLookAtSlot {
 			return plog.Slot{}, false
 		}
-		// Drained by somebody else and overwritten by P meanwhile: look for the one behind.
 	}
 }
 
@@ -159,7 +162,7 @@ func (s *Store) Install() {
 			p.installed.Store(seq)
 			s.at(betweenIndexAndInstalled)
 		}
-		s.apply(r.Flags.Kind(), r.bucket, seq, r.Off, record.Key)
+		s.apply(r.Flags.Kind(), r.bucket, seq, r.Off, record.Key, record.Deadline)
 		if s.swap != betweenIndexAndInstalled {
 			s.at(betweenIndexAndInstalled)
 			p.installed.Store(seq)

@@ -15,6 +15,7 @@ type Tx struct {
 	flush  bool  // writes[0] is a flush-all
 	delta  int64 // change of the number of keys
 	seen   uint64
+	now    int64 // of all deadlines that the transaction meets; 0: none yet
 	err    error
 
 	sizes  []uint64 // scratch of Commit
@@ -25,14 +26,17 @@ type write struct {
 	key, value []byte
 	hash       uint64
 	prev       uint64 // offset of the key's version in the index, 0: none
+	deadline   int64
 	kind       plog.Kind
 }
+
+func (w *write) lives() bool { return w.kind == plog.Put }
 
 // Begin starts a transaction on the store's one Tx; what was not committed is forgotten.
 func (s *Store) Begin() *Tx {
 	tx := &s.tx
 	tx.clear()
-	tx.flush, tx.delta, tx.seen, tx.err = false, 0, 0, nil
+	tx.flush, tx.delta, tx.seen, tx.now, tx.err = false, 0, 0, 0, nil
 	return tx
 }
 
@@ -45,12 +49,15 @@ func (tx *Tx) clear() {
 
 // Get returns the newest value. It aliases the arena or the slice given to Set, and is valid until the next Begin. When
 // a record is damaged the key reads as absent and Err tells.
+//
+// A key whose deadline has passed is removed by the transaction that meets it, in Get, Deadline or Del: key must stay as
+// it is until Commit.
 func (tx *Tx) Get(key []byte) (value []byte, ok bool) {
 	hash := tx.s.hashKey(key)
 	if w := tx.find(hash, key); w != nil {
-		return w.value, w.kind == plog.Put
+		return w.value, w.lives()
 	}
-	offset, live := tx.newest(hash, key)
+	offset, _, live := tx.current(hash, key)
 	if !live {
 		return nil, false
 	}
@@ -62,23 +69,36 @@ func (tx *Tx) Get(key []byte) (value []byte, ok bool) {
 	return r.Value, true
 }
 
-// Set writes. Both slices must stay as they are until Commit.
-func (tx *Tx) Set(key, value []byte) {
+// Deadline is when the key expires, in unix ms; 0: never. False: the key is not there.
+func (tx *Tx) Deadline(key []byte) (at int64, ok bool) {
+	hash := tx.s.hashKey(key)
+	if w := tx.find(hash, key); w != nil {
+		return w.deadline, w.lives()
+	}
+	_, at, ok = tx.current(hash, key)
+	return at, ok
+}
+
+// Set writes; the key does not expire. Both slices must stay as they are until Commit.
+func (tx *Tx) Set(key, value []byte) { tx.SetUntil(key, value, 0) }
+
+// SetUntil is Set of a key that expires at deadline, in unix ms; 0: never.
+func (tx *Tx) SetUntil(key, value []byte, deadline int64) {
 	hash := tx.s.hashKey(key)
 	if w := tx.find(hash, key); w != nil {
 		if w.kind == plog.Tombstone {
 			tx.delta++
 		}
-		w.kind, w.value = plog.Put, value
+		w.kind, w.value, w.deadline = plog.Put, value, deadline
 		return
 	}
 	seen := tx.seen
-	offset, live := tx.newest(hash, key)
+	offset, _, live := tx.newest(hash, key)
 	tx.seen = seen // an overwritten version is not revealed
 	if !live {
 		tx.delta++
 	}
-	tx.add(write{key: key, value: value, hash: hash, prev: offset, kind: plog.Put})
+	tx.add(write{key: key, value: value, hash: hash, prev: offset, deadline: deadline, kind: plog.Put})
 }
 
 // Del removes the key and says whether it was there. The slice must stay as it is until Commit.
@@ -88,17 +108,21 @@ func (tx *Tx) Del(key []byte) bool {
 		if w.kind == plog.Tombstone {
 			return false
 		}
-		w.kind, w.value = plog.Tombstone, nil
+		w.kind, w.value, w.deadline = plog.Tombstone, nil, 0
 		tx.delta--
 		return true
 	}
-	offset, live := tx.newest(hash, key)
-	if !live {
-		return false
+	offset, _, live := tx.current(hash, key)
+	if live {
+		tx.bury(key, hash, offset)
 	}
+	return live
+}
+
+// bury removes a key that is live in the index.
+func (tx *Tx) bury(key []byte, hash, offset uint64) {
 	tx.delta--
 	tx.add(write{key: key, hash: hash, prev: offset, kind: plog.Tombstone})
-	return true
 }
 
 // FlushAll removes every key, those that this transaction has set included.
@@ -127,21 +151,39 @@ func (tx *Tx) Err() error { return tx.err }
 
 func (tx *Tx) see(seq uint64) { tx.seen = max(tx.seen, seq) }
 
-// newest looks behind the transaction's own writes: the key's entry in the index, 0 if it has none, and whether the key
-// exists.
-func (tx *Tx) newest(hash uint64, key []byte) (offset uint64, live bool) {
+// current is newest for who wants to know whether the key is there: if it has expired, it goes.
+func (tx *Tx) current(hash uint64, key []byte) (offset uint64, deadline int64, live bool) {
+	offset, deadline, live = tx.newest(hash, key)
+	if live && tx.passed(deadline) {
+		tx.bury(key, hash, offset)
+		live = false
+	}
+	return offset, deadline, live
+}
+
+// passed is Store.passed with one time for the whole transaction.
+func (tx *Tx) passed(deadline int64) bool {
+	if deadline != 0 && tx.now == 0 && tx.s.clock != nil {
+		tx.now = tx.s.clock()
+	}
+	return deadline != 0 && deadline <= tx.now
+}
+
+// newest looks behind the transaction's own writes: the key's entry in the index, 0 if it has none, its deadline, and
+// whether the key exists, expired or not.
+func (tx *Tx) newest(hash uint64, key []byte) (offset uint64, deadline int64, live bool) {
 	s := tx.s
 	_, offset, r, found := s.lookup(hash, key)
 	if tx.flush {
-		return offset, false
+		return offset, 0, false
 	}
 	flushed := s.flushed.Load()
 	if !found || r.Seq < flushed {
 		tx.see(flushed)
-		return offset, false
+		return offset, 0, false
 	}
 	tx.see(r.Seq)
-	return offset, r.Kind == plog.Put
+	return offset, r.Deadline, r.Kind == plog.Put
 }
 
 func (tx *Tx) find(hash uint64, key []byte) *write {
@@ -175,7 +217,7 @@ func (tx *Tx) Commit(dst []plog.Rec) ([]plog.Rec, error) {
 		w := &tx.writes[i]
 		tx.record = plog.Record{
 			Kind: w.kind, GroupEnd: i == len(tx.writes)-1, Seq: start + uint64(i) + 1,
-			Prev: w.prev, Key: w.key, Value: w.value,
+			Prev: w.prev, Deadline: w.deadline, Key: w.key, Value: w.value,
 		}
 		rec, err := s.l.Append(&tx.record)
 		if err != nil {

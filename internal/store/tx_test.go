@@ -120,13 +120,13 @@ func (m *primaryMachine) MoveEverywhere(t *rapid.T) {
 
 func (m *primaryMachine) Read(t *rapid.T) {
 	key := someKeys.Draw(t, "key")
-	value, v, seq := m.p.s.Read([]byte(key), []byte("before"))
+	value, v, at := m.p.s.Read([]byte(key), []byte("before"))
 	got := answer(value, v)
 	if v == Hit {
 		got = "=" + strings.TrimPrefix(string(value), "before")
 	}
-	if want := m.model.at(m.stable, key); got != want || seq > m.stable {
-		t.Fatalf("%q reads %s of seq %d, want %s up to %d", key, got, seq, want, m.stable)
+	if want := m.model.at(m.stable, key); got != want || at.Seq > m.stable {
+		t.Fatalf("%q reads %s of seq %d, want %s up to %d", key, got, at.Seq, want, m.stable)
 	}
 }
 
