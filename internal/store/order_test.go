@@ -20,6 +20,7 @@ func TestOrders(t *testing.T) {
 		{"a reader comes while a slot is being drained", betweenPendingAndDrained, readWhileDraining},
 		{"the block of a key is replaced, and used again, under a reader at a replica", duringLookup, blockReplacedAtReplica},
 		{"the same at the primary", duringLookup, blockReplacedAtPrimary},
+		{"the slot that a reader looks at is drained by another one, and overwritten", duringLookAtSlot, overwrittenSlot},
 	}
 	for _, story := range stories {
 		for _, swap := range []place{0, story.place} {
@@ -72,6 +73,26 @@ func blockReplacedAtPrimary(p, r *member) error {
 	p.once(duringLookup, func() { crowd(p, r) })
 	if got := p.read("key"); got != "=old" {
 		return fmt.Errorf("reads %s", got)
+	}
+	return nil
+}
+
+// overwrittenSlot: two slots are visible, and another reader is half way through draining them, when P, which knows how
+// far that is, begins to write over the first.
+func overwrittenSlot(p, r *member) error {
+	t := panics{}
+	other, rec := p.set(t, "other", "value"), p.set(t, "key", "new")
+	for _, rec := range []plog.Rec{other, rec} {
+		r.deliverBytes(p, rec)
+		r.deliverSlot(p, rec, 0)
+	}
+	r.once(duringLookAtSlot, func() {
+		r.s.pending.add(other, r.s.bucket(other))
+		r.s.pending.drained.Store(other.Seq)
+		r.m.Bytes()[small.SlotOff(other.Seq)+8] ^= 1
+	})
+	if got := r.read("key"); got != "dirty" {
+		return fmt.Errorf("reads %s, although the slot of a newer version was visible", got)
 	}
 	return nil
 }
