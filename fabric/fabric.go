@@ -166,8 +166,11 @@ type Endpoint interface {
 	Arm() bool
 	// Wait parks until the doorbell rings or d has passed, and consumes the ring. After Arm returned true only.
 	Wait(d time.Duration)
+	// Disarm takes back an Arm that returned true, without parking and without a system call. A ring that came meanwhile
+	// stays: Doorbell is or becomes readable, or the next Arm says false.
+	Disarm()
 	// Doorbell is a file descriptor that is readable while Wait would not block, for callers that wait for other things
-	// besides; they call Wait(0) when it is. -1: this provider has none.
+	// besides; they call Wait(0) when it is, Disarm when it is not. -1: this provider has none.
 	Doorbell() int
 	// Addr is what peers dial.
 	Addr() string

@@ -99,6 +99,7 @@ type badEndpoint struct {
 	revoke   func(fabric.Key) error
 	arm      func() bool
 	wait     func(time.Duration)
+	disarm   func()
 	closed   func() error
 	anywhere bool // Dial goes to itself when nobody is there
 }
@@ -132,6 +133,14 @@ func (e *badEndpoint) Arm() bool {
 		return e.arm()
 	}
 	return e.Endpoint.Arm()
+}
+
+func (e *badEndpoint) Disarm() {
+	if e.disarm != nil {
+		e.disarm()
+		return
+	}
+	e.Endpoint.Disarm()
 }
 
 func (e *badEndpoint) Wait(d time.Duration) {

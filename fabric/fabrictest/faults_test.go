@@ -458,6 +458,9 @@ var faults = []fault{
 			o.Flags |= fabric.Notify
 		}
 	})},
+	{name: "Disarm loses the ring", caught: []string{"a ring before Disarm"}, endpoint: func(e *badEndpoint) {
+		e.disarm = func() { e.Endpoint.Wait(0) }
+	}},
 	{name: "Wait leaves the ring", caught: []string{"a ring after Arm"}, endpoint: func(e *badEndpoint) { e.wait = func(time.Duration) {} }},
 	{name: "Wait always takes its time", caught: []string{"Close of a connection", "the peer disappears"},
 		endpoint: func(e *badEndpoint) { e.wait = func(d time.Duration) { time.Sleep(d); e.Endpoint.Wait(d) } }},

@@ -12,6 +12,7 @@ import (
 func init() {
 	register("a ring before Arm", checkRingBeforeArm)
 	register("a ring after Arm", checkRingAfterArm)
+	register("a ring before Disarm", checkRingBeforeDisarm)
 	register("Wait ends after its time", checkWaitTimeout)
 	register("no ring is lost", checkNoRingLost)
 }
@@ -112,6 +113,24 @@ func checkRingAfterArm(r *rig) {
 				r.Fatalf("%s: Wait consumed the ring, and Arm is false", name)
 			}
 			r.b.ep.Wait(0)
+		}
+	}
+}
+
+// checkRingBeforeDisarm: whoever takes back an Arm hears of a ring that came meanwhile, and of none that did not.
+func checkRingBeforeDisarm(r *rig) {
+	remote, rings := r.rings()
+	for name, ring := range rings {
+		for i := range uint64(5) {
+			r.armed(r.b)
+			r.b.ep.Disarm()
+			r.armed(r.b)
+			ring(i)
+			r.a.settle(remote)
+			r.b.ep.Disarm()
+			if r.b.ep.Arm() {
+				r.Fatalf("%s with Notify landed after Arm and before Disarm, and the next Arm is true", name)
+			}
 		}
 	}
 }

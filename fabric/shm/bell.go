@@ -86,6 +86,16 @@ func (b *bell) arm() (armed bool) {
 	return true
 }
 
+// disarm leaves the eventfd alone: a peer that saw parked set writes it sooner or later, and the owner finds it readable
+// then; for one that did not, rings says false at the next arm.
+func (b *bell) disarm() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.closed.Load() {
+		pmem.Guard(func() { b.words.parked.Store(0) })
+	}
+}
+
 func (b *bell) wait(d time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -214,6 +214,9 @@ func (e *Endpoint) Arm() bool { return e.bell.arm() }
 // three times as long.
 func (e *Endpoint) Wait(d time.Duration) { e.bell.wait(d) }
 
+// Disarm implements [fabric.Endpoint].
+func (e *Endpoint) Disarm() { e.bell.disarm() }
+
 // Doorbell is an eventfd. It must not be used after Close.
 func (e *Endpoint) Doorbell() int { return e.bell.fd }
 

@@ -77,6 +77,9 @@ func (e *Endpoint) Arm() bool {
 // member watches Rung in its place.
 func (e *Endpoint) Wait(time.Duration) { e.armed, e.rung = false, false }
 
+// Disarm implements fabric.Endpoint.
+func (e *Endpoint) Disarm() { e.armed = false }
+
 // Rung: something has rung since the last Arm or Wait.
 func (e *Endpoint) Rung() bool { return e.rung }
 

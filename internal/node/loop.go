@@ -15,6 +15,7 @@ import (
 type parker interface {
 	Arm() bool
 	Wait(d time.Duration)
+	Disarm()
 	Doorbell() int
 }
 
@@ -43,7 +44,8 @@ type loop struct {
 	engine Engine
 	fabric parker
 
-	listener   int // -1: none
+	rung       bool // the doorbell was found readable, and not consumed yet
+	listener   int  // -1: none
 	laddr      string
 	maxClients int
 	nextID     uint64
@@ -173,7 +175,8 @@ func (l *loop) look(d time.Duration) error {
 			l.accept()
 		case l.mail.fd:
 			l.mail.silence()
-		case l.fabric.Doorbell(): // consumed by park
+		case l.fabric.Doorbell():
+			l.rung = true // consumed by park
 		default:
 			l.handle(ev)
 		}
@@ -192,7 +195,12 @@ func (l *loop) park() error {
 	}
 	err := l.look(d)
 	l.mail.unpark()
-	l.fabric.Wait(0)
+	if l.rung {
+		l.fabric.Wait(0)
+		l.rung = false
+	} else {
+		l.fabric.Disarm()
+	}
 	return err
 }
 
