@@ -162,7 +162,7 @@ func (s *Store) Install() {
 			p.installed.Store(seq)
 			s.at(betweenIndexAndInstalled)
 		}
-		s.apply(r.Flags.Kind(), r.bucket, seq, r.Off, record.Key)
+		s.apply(r.Flags.Kind(), r.bucket, seq, r.Off, record.Key, record.Deadline)
 		if s.swap != betweenIndexAndInstalled {
 			s.at(betweenIndexAndInstalled)
 			p.installed.Store(seq)

@@ -35,9 +35,10 @@ const (
 type Verdict uint8
 
 const (
-	Dirty Verdict = iota // not to be answered from here and now: the loop has to resolve it
-	Hit                  // the key has the value
-	Miss                 // the key is absent
+	Dirty   Verdict = iota // not to be answered from here and now: the loop has to resolve it
+	Hit                    // the key has the value
+	Miss                   // the key is absent
+	Expired                // the key's deadline has passed: the primary has to remove it before anybody may say so
 )
 
 func (v Verdict) String() string {
@@ -46,6 +47,8 @@ func (v Verdict) String() string {
 		return "hit"
 	case Miss:
 		return "miss"
+	case Expired:
+		return "expired"
 	}
 	return "dirty"
 }
@@ -66,6 +69,8 @@ type Store struct {
 	fold func(hash uint64) uint64 // nil but in tests of equal hashes; never 0
 	x    *index
 
+	clock func() int64 // nil: no deadline passes
+
 	keys       atomic.Int64  // live keys: of the newest state at P, of the installed one at a replica
 	stable     atomic.Uint64 // S as known here
 	everywhere atomic.Uint64 // DW as known here
@@ -74,6 +79,8 @@ type Store struct {
 	sweeper    sweeper
 
 	tx     Tx      // P
+	alarms alarms  // P
+	purged purges  // P: of what left the index
 	graves []grave // P: tombstones in the index, in order of seqs, from firstGrave on
 	grave  int
 
@@ -142,12 +149,14 @@ func (s *Store) Rebuild() (plog.Recovery, error) {
 	s.flushedAt.Store(0)
 	s.sweeper = sweeper{}
 	s.graves, s.grave = s.graves[:0], 0
+	s.alarms, s.purged = nil, purges{}
 	recovery, err := s.l.Recover(func(r plog.Record, rec plog.Rec) {
-		s.apply(rec.Flags.Kind(), s.folded(rec.Hash), rec.Seq, rec.Off, r.Key)
+		s.apply(rec.Flags.Kind(), s.folded(rec.Hash), rec.Seq, rec.Off, r.Key, r.Deadline)
 	})
 	if err != nil {
 		return recovery, err
 	}
+	s.purged.floor = s.l.End()
 	if s.role == Replica {
 		s.draining.Lock()
 		s.epoch.Store(0)
@@ -231,15 +240,17 @@ func (s *Store) unchanged(generation uint64) bool {
 }
 
 // apply lets the index show a record that is stable, or will be before anybody reads: the next in order. The loop.
-func (s *Store) apply(kind plog.Kind, hash, seq, offset uint64, key []byte) {
+func (s *Store) apply(kind plog.Kind, hash, seq, offset uint64, key []byte, deadline int64) {
 	if kind == plog.FlushAll {
 		s.flushedAt.Store(offset)
 		s.flushed.Store(seq)
 		s.keys.Store(0)
+		s.alarms = nil
 		return
 	}
 	p, _, old, found := s.lookup(hash, key)
-	live := found && old.Seq > s.flushed.Load()
+	live := found && s.live(&old)
+	s.setAlarm(deadline, offset, old, found)
 	switch {
 	case kind == plog.Tombstone && found:
 		p.remove()
@@ -283,7 +294,13 @@ func (s *Store) sweep() {
 	}
 	w.cursor = s.x.scan(w.cursor, func(offset uint64) bool {
 		r, ok := s.l.Peek(offset)
-		return !ok || r.Seq >= w.below
+		if !ok || r.Seq >= w.below {
+			return true
+		}
+		if r.Kind == plog.Put {
+			s.purged.note(s.hashKey(r.Key), s.flushAfter(r.Seq))
+		}
+		return false
 	})
 	if w.cursor == 0 {
 		w.done, w.below = w.below, 0
