@@ -21,6 +21,7 @@ func TestOrders(t *testing.T) {
 		{"the block of a key is replaced, and used again, under a reader at a replica", duringLookup, blockReplacedAtReplica},
 		{"the same at the primary", duringLookup, blockReplacedAtPrimary},
 		{"the slot that a reader looks at is drained by another one, and overwritten", duringLookAtSlot, overwrittenSlot},
+		{"a flush-all is installed, and what follows it, while a reader looks at pending", betweenFlushAndChain, installedBehindFlush},
 	}
 	for _, story := range stories {
 		for _, swap := range []place{0, story.place} {
@@ -93,6 +94,27 @@ func overwrittenSlot(p, r *member) error {
 	})
 	if got := r.read("key"); got != "dirty" {
 		return fmt.Errorf("reads %s, although the slot of a newer version was visible", got)
+	}
+	return nil
+}
+
+// installedBehindFlush: a flush-all and a version behind it, both stable, leave pending while a reader has seen the one and
+// not yet looked for the other.
+func installedBehindFlush(p, r *member) error {
+	t := panics{}
+	flush, rec := p.flushAll(t), p.set(t, "key", "new")
+	for _, rec := range []plog.Rec{flush, rec} {
+		r.deliverBytes(p, rec)
+		r.deliverSlot(p, rec, 0)
+	}
+	r.s.Drain()
+	r.s.SetStable(rec.Seq)
+	r.once(betweenFlushAndChain, func() {
+		r.s.Verify(nil, 2)
+		r.s.Install()
+	})
+	if got := r.read("key"); got != "=new" {
+		return fmt.Errorf("reads %s after the new value was stable", got)
 	}
 	return nil
 }

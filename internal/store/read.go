@@ -69,6 +69,7 @@ func (s *Store) readReplica(key, dst []byte) ([]byte, Verdict, Version) {
 			}
 		}
 		flush, flushing := p.newest(0)
+		s.at(betweenFlushAndChain)
 		for r, ok := p.newest(hash); ok && r.Seq > flush.Seq; r, ok = p.older(r) {
 			if r.bucket != hash {
 				continue
@@ -81,7 +82,8 @@ func (s *Store) readReplica(key, dst []byte) ([]byte, Verdict, Version) {
 				return s.give(dst, &record)
 			}
 		}
-		if flushing {
+		// Once the flush-all is installed, a version behind it may be too, and be in the index only.
+		if flushing && (flush.Seq > p.installed.Load() || s.swap == betweenFlushAndChain) {
 			if flush.Seq > s.stable.Load() {
 				return dst, Dirty, Version{}
 			}

@@ -107,6 +107,7 @@ const (
 	betweenIndexAndInstalled                  // the index shows a record before it leaves pending
 	betweenPendingAndDrained                  // a record is pending before drained covers it
 	duringLookup                              // a miss counts only if the index has not changed since
+	betweenFlushAndChain                      // a flush-all counts only if it is pending after the chain was walked
 	duringLookAtSlot                          // no slot is there only if nobody has drained it since
 )
 
