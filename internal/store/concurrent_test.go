@@ -88,13 +88,27 @@ func (r *member) durable() uint64 {
 // The primary writes, slots and bytes go over, the replica's loop drains, verifies and installs, indexes divide and are
 // swept, while readers at both look for stale and for unstable answers.
 func TestReadersWhileEverythingMoves(t *testing.T) {
-	commands := 30_000
+	t.Run("freely", func(t *testing.T) { readWhileEverythingMoves(t, nil) })
+	t.Run("stopping where it matters", func(t *testing.T) {
+		// Long stops in the middle of things are rare by nature; here they are not.
+		var dice atomic.Uint64
+		readWhileEverythingMoves(t, func(place) {
+			for n := mix(dice.Add(1)); n%4 == 0; n /= 4 {
+				runtime.Gosched()
+			}
+		})
+	})
+}
+
+func readWhileEverythingMoves(t *testing.T, stop func(place)) {
+	commands := 15_000
 	if raceEnabled {
-		commands = 2500
+		commands = 1500
 	}
 	g := plog.Geometry{RingSlots: 256, SegmentSize: 64 << 10, Segments: uint64(commands) / 100}
 	const keys, filler = 24, 4000
 	p, r := newMember(t, g, Primary, nil), newMember(t, g, Replica, nil)
+	p.s.stop, r.s.stop = stop, stop
 	h := newHistory(keys, commands+1)
 	var done atomic.Bool
 	var wg sync.WaitGroup
@@ -149,7 +163,7 @@ func TestReadersWhileEverythingMoves(t *testing.T) {
 	}
 	for range commands {
 		tx := p.s.Begin()
-		if rng.IntN(1000) == 0 {
+		if rng.IntN(100) == 0 {
 			tx.FlushAll()
 			for k := range keys {
 				h.event(k, true)
