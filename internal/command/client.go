@@ -19,7 +19,14 @@ type Client struct {
 
 	Proto     int    // 2 or 3. Changed by HELLO, which sets the writer's, too
 	Quit      bool   // QUIT was answered: close when the replies have left
+	Authed    bool   // needs no password any more
 	LastWrite uint64 // seq of this connection's last write, for WAIT
+
+	reply replyMode
+	mute  bool // the reply of the running command is thrown away
+
+	waiting    atomic.Bool // in WAIT
+	monitoring atomic.Bool
 
 	lastAt  atomic.Int64
 	lastCmd atomic.Pointer[Command]
@@ -34,6 +41,32 @@ type Client struct {
 func (c *Client) Touch(cmd *Command, now int64) {
 	c.lastCmd.Store(cmd)
 	c.lastAt.Store(now)
+}
+
+// SetWaiting notes that the connection is in WAIT.
+func (c *Client) SetWaiting(on bool) { c.waiting.Store(on) }
+
+// Waiting says whether the connection is in WAIT. Any goroutine.
+func (c *Client) Waiting() bool { return c.waiting.Load() }
+
+// Monitoring says whether the connection asked for MONITOR. Any goroutine.
+func (c *Client) Monitoring() bool { return c.monitoring.Load() }
+
+func (c *Client) setMonitor(on bool) { c.monitoring.Store(on) }
+
+// flags as CLIENT LIST shows them.
+func (c *Client) flags() string {
+	f := ""
+	if c.Monitoring() {
+		f += "O"
+	}
+	if c.Waiting() {
+		f += "b"
+	}
+	if f == "" {
+		return "N"
+	}
+	return f
 }
 
 // Name is the connection's name, empty when it has none.
@@ -74,7 +107,7 @@ func (c *Client) appendInfo(dst []byte, now int64) []byte {
 	text(" name=", c.name)
 	number(" age=", max(0, now-c.Created)/1000)
 	number(" idle=", max(0, now-max(c.Created, c.lastAt.Load()))/1000)
-	text(" flags=", "N")
+	text(" flags=", c.flags())
 	number(" db=", 0)
 	if cmd := c.lastCmd.Load(); cmd != nil {
 		text(" cmd=", cmd.Name)

@@ -7,7 +7,7 @@ import (
 var clientCommands = []*Command{
 	{Name: "client", Arity: -2, Place: Here, Run: runSub, Categories: words("@slow"),
 		Group: "connection", Since: "2.4.0", Summary: "Commands about connections", Complexity: "Depends on the subcommand",
-		Sub: []*Command{
+		Sub: append([]*Command{
 			clientSub("id", 2, "5.0.0", "Returns the connection's number", func(c *Ctx) { c.W.Int(int64(c.Client.ID)) }),
 			clientSub("getname", 2, "2.6.9", "Returns the connection's name", clientGetName),
 			clientSub("setname", 3, "2.6.9", "Names the connection", clientSetName),
@@ -21,7 +21,7 @@ var clientCommands = []*Command{
 			clientSub("trackinginfo", 2, "6.2.0", "Describes the connection's client-side caching", clientTrackingInfo),
 			clientSub("getredir", 2, "6.0.0", "Returns where invalidations go: nowhere", func(c *Ctx) { c.W.Int(-1) }),
 			clientSub("help", 2, "5.0.0", "Lists the subcommands", help),
-		}},
+		}, clientControl...)},
 }
 
 func clientSub(name string, arity int, since, summary string, run func(*Ctx)) *Command {
@@ -32,7 +32,7 @@ func clientSub(name string, arity int, since, summary string, run func(*Ctx)) *C
 	case "list":
 		cmd.Complexity = "O(N), N the number of connections"
 		fallthrough
-	case "no-evict":
+	case "no-evict", "kill", "pause", "unpause", "unblock":
 		cmd.Flags, cmd.Categories = words("admin noscript loading stale"), words("@admin @slow @dangerous @connection")
 	case "help":
 		cmd.Flags = words("loading stale")
@@ -113,14 +113,11 @@ func clientList(c *Ctx) {
 	switch {
 	case len(c.Args) == 2:
 	case len(c.Args) == 4 && c.is(2, "type"):
-		switch {
-		case c.is(3, "normal"):
-		case c.is(3, "master") || c.is(3, "replica") || c.is(3, "slave") || c.is(3, "pubsub"):
-			wanted = func(*Client) bool { return false }
-		default:
-			c.W.Error("ERR Unknown client type '" + cString(c.Args[3], len(c.Args[3])) + "'")
+		normal, ok := c.clientType(3)
+		if !ok {
 			return
 		}
+		wanted = func(*Client) bool { return normal }
 	case len(c.Args) > 3 && c.is(2, "id"):
 		ids := make(map[int64]bool)
 		for _, arg := range c.Args[3:] {

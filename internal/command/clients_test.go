@@ -111,7 +111,7 @@ func TestGoRedis(t *testing.T) {
 		if keys, err := c.CommandGetKeys(ctx, "MSET", "a", "1", "b", "2").Result(); len(keys) != 2 {
 			t.Errorf("COMMAND GETKEYS: %v, %v", keys, err)
 		}
-		if names, err := c.CommandList(ctx, &goredis.FilterBy{Pattern: "*set"}).Result(); len(names) != 3 {
+		if names, err := c.CommandList(ctx, &goredis.FilterBy{Pattern: "*set"}).Result(); len(names) < 3 {
 			t.Errorf("COMMAND LIST: %v, %v", names, err)
 		}
 		if _, err := c.Info(ctx, "server").Result(); err != nil {

@@ -19,10 +19,13 @@ var connectionCommands = []*Command{
 		Group: "connection", Since: "6.0.0", Summary: "Chooses the protocol version and introduces both sides", Complexity: "O(1)"},
 	{Name: "auth", Arity: -2, Place: Here, Run: auth,
 		Flags: words("noscript loading stale fast no_auth allow_busy"), Categories: words("@fast @connection"),
-		Group: "connection", Since: "1.0.0", Summary: "Names the user of the connection; there is only the user default, without a password", Complexity: "O(1)"},
+		Group: "connection", Since: "1.0.0", Summary: "Proves that the client knows the password; there is only the user default", Complexity: "O(1)"},
 	{Name: "quit", Arity: -1, Place: Here, Run: quit,
 		Flags: words("noscript loading stale fast no_auth allow_busy"), Categories: words("@fast @connection"),
 		Group: "connection", Since: "1.0.0", Summary: "Closes the connection when all replies have left", Complexity: "O(1)"},
+	{Name: "reset", Arity: 1, Place: Here, Run: reset,
+		Flags: words("noscript loading stale fast no_auth allow_busy"), Categories: words("@fast @connection"),
+		Group: "connection", Since: "6.2.0", Summary: "Brings the connection back to how it began", Complexity: "O(1)"},
 	{Name: "select", Arity: 2, Place: Here, Run: selectDB,
 		Flags: words("loading stale fast"), Categories: words("@fast @connection"),
 		Group: "connection", Since: "1.0.0", Summary: "Selects the database; there is only number 0", Complexity: "O(1)"},
@@ -58,7 +61,7 @@ func hello(c *Ctx) {
 		more := len(c.Args) - 1 - i
 		switch {
 		case c.is(i, "auth") && more >= 2:
-			if string(c.Args[i+1]) != defaultUser {
+			if !authenticate(c, c.Args[i+1], c.Args[i+2]) {
 				c.W.Error(errWrongPass)
 				return
 			}
@@ -74,6 +77,10 @@ func hello(c *Ctx) {
 			c.W.Error("ERR Syntax error in HELLO option '" + cString(c.Args[i], len(c.Args[i])) + "'")
 			return
 		}
+	}
+	if c.Server.Params().Locked() && !c.Client.Authed {
+		c.W.Error("NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol version at the same time")
+		return
 	}
 	if proto != 0 {
 		c.Client.setProto(int(proto))
@@ -101,19 +108,32 @@ func welcome(c *Ctx) {
 	w.Array(0)
 }
 
-// Without passwords, Redis takes any password from the user default and knows nobody else. So does this.
+// Without requirepass, Redis takes any password from the user default and knows nobody else. So does this.
 const (
 	defaultUser  = "default"
 	errWrongPass = "WRONGPASS invalid username-password pair or user is disabled."
 )
 
+func authenticate(c *Ctx, user, password []byte) bool {
+	p := c.Server.Params()
+	if string(user) != defaultUser || p.Locked() && !p.opens(password) {
+		return false
+	}
+	c.Client.Authed = true
+	return true
+}
+
 func auth(c *Ctx) {
+	user, password := []byte(defaultUser), c.Args[len(c.Args)-1]
+	if len(c.Args) == 3 {
+		user = c.Args[1]
+	}
 	switch {
 	case len(c.Args) > 3:
 		c.W.Error(errSyntax)
-	case len(c.Args) == 2:
+	case len(c.Args) == 2 && !c.Server.Params().Locked():
 		c.W.Error("ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?")
-	case string(c.Args[1]) != defaultUser:
+	case !authenticate(c, user, password):
 		c.W.Error(errWrongPass)
 	default:
 		c.W.OK()

@@ -35,6 +35,21 @@ type Server interface {
 	Info(dst []byte, section string) []byte
 	// Clients are the connections of this node, for CLIENT LIST.
 	Clients() iter.Seq[*Client]
+	// Kill closes a connection, now or soon.
+	Kill(c *Client)
+	// Pause holds back commands of this node's clients for so many milliseconds from now: all of them, or those that write.
+	// 0: no longer.
+	Pause(ms int64, all bool)
+	// Unblock ends the WAIT of a connection, as if its time had passed or with an error. False: it did not wait.
+	Unblock(c *Client, withError bool) bool
+	// Monitor follows a change of [Client.Monitoring].
+	Monitor(c *Client)
+	// Params are the settings.
+	Params() *Params
+	// Notes are the slow log and what else is kept about commands.
+	Notes() *Notes
+	// ResetStats sets counters to zero.
+	ResetStats()
 }
 
 // Wait is what WAIT asks for. The command only checks its arguments; whoever ran it waits, and writes the reply: the

@@ -2,7 +2,7 @@
 // does, as a function over a transaction on the store.
 //
 // A command is one entry in the table of its group's file and one function, from [Ctx] to a reply. It sees the store as a
-// [Tx] and the node as a [Server]; it knows no connection, no goroutine and no lock. Replies, error texts and edge cases
+// [Tx] and the node as a [Server]; it knows no socket and no goroutine. Replies, error texts and edge cases
 // are those of Redis [RedisVersion] unless said otherwise; the tests run both side by side.
 package command
 

@@ -101,6 +101,9 @@ type node struct {
 	client  Client
 	others  []*Client
 	now     int64
+	params  *Params
+	notes   Notes
+	done    []string // what the commands asked the node for
 	parser  resp.Parser
 	dropped bool // a protocol error ended the connection
 	partial bool // what is sent may end inside a command
@@ -109,6 +112,8 @@ type node struct {
 func newNode(t testing.TB) *node {
 	n := &node{t: t, now: 1_700_000_000_000, tx: &mapTx{committed: map[string][]byte{}}}
 	n.client = Client{ID: 3, Addr: "127.0.0.1:5000", LAddr: "127.0.0.1:7001", Created: n.now - 5000, Proto: 2}
+	n.params = NewParams(map[string]string{"port": "7001", "maxclients": "10000", "enable-debug-command": "no"})
+	n.notes.Times = []Times{NewTimes()}
 	n.ctx = Ctx{W: &resp.Writer{Proto: 2}, Client: &n.client, Server: n}
 	return n
 }
@@ -122,6 +127,19 @@ func (n *node) Info(dst []byte, section string) []byte {
 func (n *node) Clients() iter.Seq[*Client] {
 	return slices.Values(append([]*Client{&n.client}, n.others...))
 }
+
+func (n *node) Params() *Params { return n.params }
+func (n *node) Notes() *Notes   { return &n.notes }
+func (n *node) Kill(c *Client)  { n.done = append(n.done, fmt.Sprint("kill ", c.ID)) }
+func (n *node) Pause(ms int64, all bool) {
+	n.done = append(n.done, fmt.Sprint("pause ", ms, " ", all))
+}
+func (n *node) Unblock(c *Client, withError bool) bool {
+	n.done = append(n.done, fmt.Sprint("unblock ", c.ID, " ", withError))
+	return true
+}
+func (n *node) Monitor(c *Client) { n.done = append(n.done, fmt.Sprint("monitor ", c.Monitoring())) }
+func (n *node) ResetStats()       { n.done = append(n.done, "reset"); n.notes.Reset() }
 
 // send runs whatever bytes a client could send and returns the bytes of the replies.
 func (n *node) send(stream []byte) string {
@@ -155,6 +173,7 @@ func (n *node) execute(args [][]byte) {
 		n.ctx.W.Error(text)
 		return
 	}
+	cmd = cmd.Resolve(args)
 	n.client.Touch(cmd, n.now)
 	n.ctx.Args, n.ctx.Tx = args, nil
 	if cmd.Place != Here {

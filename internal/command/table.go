@@ -3,6 +3,7 @@ package command
 import (
 	"encoding/binary"
 	"math/bits"
+	"slices"
 	"strings"
 )
 
@@ -23,6 +24,7 @@ type Command struct {
 	Place Place
 	Run   func(*Ctx)
 	Sub   []*Command // subcommands: the entry's own Run calls the one that argument 1 names
+	index int
 
 	// For COMMAND INFO.
 
@@ -47,13 +49,18 @@ var (
 )
 
 func init() {
-	for _, group := range [][]*Command{stringCommands, keyspaceCommands, connectionCommands, clientCommands, serverCommands, introspectionCommands} {
+	for _, group := range [][]*Command{stringCommands, keyspaceCommands, connectionCommands, clientCommands, serverCommands, introspectionCommands,
+		configCommands, aclCommands, slowlogCommands, latencyCommands, operatorCommands} {
 		all = append(all, group...)
 	}
 	size := 1 << bits.Len(uint(len(all)*4)) // at most a quarter full: nearly every name is found at the first try
 	lookup = make([]*Command, size)
 	lookupBy = uint(64 - bits.TrailingZeros(uint(size)))
-	for _, cmd := range all {
+	for n, cmd := range all {
+		cmd.index = n
+		for _, s := range cmd.Sub {
+			s.index = n
+		}
 		i := hashName([]byte(cmd.Name)) >> lookupBy
 		for lookup[i] != nil {
 			i = (i + 1) % uint64(size)
@@ -64,6 +71,24 @@ func init() {
 
 // All is every command, without subcommands, in a fixed order. Not to be changed.
 func All() []*Command { return all }
+
+// Resolve is the entry that says where the command runs and what it is: that of the subcommand, if there are any. Needs
+// arguments that [Check] let pass.
+func (cmd *Command) Resolve(args [][]byte) *Command {
+	if len(cmd.Sub) > 0 && len(args) > 1 {
+		return cmd.sub(args[1])
+	}
+	return cmd
+}
+
+// Index is the command's place in [All]; subcommands have that of their container.
+func (cmd *Command) Index() int { return cmd.index }
+
+// Top is the name without that of the subcommand.
+func (cmd *Command) Top() string { return all[cmd.index].Name }
+
+// NoAuth says whether a client may send the command before it has authenticated.
+func (cmd *Command) NoAuth() bool { return slices.Contains(cmd.Flags, "no_auth") }
 
 // Lookup finds a command by its name in any case; nil: there is none. It does not allocate.
 func Lookup(name []byte) *Command {

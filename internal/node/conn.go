@@ -183,7 +183,7 @@ func (c *conn) fail(q *request, text string) {
 // reply starts the reply to q, which is there at once: straight in the output if nothing is before it, else in the
 // request, in its place in the queue. [conn.replied] ends it.
 func (c *conn) reply(q *request) (w *resp.Writer, queued bool) {
-	if c.first == nil {
+	if c.first == nil && !q.mute {
 		return c.writer(), false
 	}
 	c.enqueue(q)
@@ -231,6 +231,9 @@ func (c *conn) release(q *request) {
 		return
 	}
 	q.held = false
+	if c.reactor.slowerThan >= 0 {
+		q.memo = command.AppendMemo(q.memo[:0], q.Cmd, q.Args)
+	}
 	if c.held--; c.held == 0 {
 		c.reactor.touch(c) // there may be room again
 	}
@@ -240,6 +243,12 @@ func (c *conn) release(q *request) {
 func (c *conn) complete(q *request) {
 	c.release(q)
 	q.done = true
+	if q.Cmd == waitCommand {
+		c.unblock(q)
+	}
+	if q.mute {
+		q.W.Buf = q.W.Buf[:0]
+	}
 	c.ready += len(q.W.Buf)
 	c.reactor.touch(c)
 }
@@ -248,6 +257,9 @@ func (c *conn) complete(q *request) {
 func (c *conn) collect() {
 	for q := c.first; q != nil && q.done; q = c.first {
 		c.ready -= len(q.W.Buf)
+		if q.began != 0 {
+			c.reactor.noteQueued(q)
+		}
 		if w := c.writer(); len(w.Buf) == 0 && len(q.W.Buf) > maxKeptReply {
 			w.Buf, q.W.Buf = q.W.Buf, w.Buf // a large one is not copied
 		} else {

@@ -24,7 +24,7 @@ func (s *server) Info(dst []byte, section string) []byte {
 	case "clients":
 		f.add("connected_clients", s.connected())
 		f.add("maxclients", s.cfg.MaxClients)
-		f.add("blocked_clients", 0)
+		f.add("blocked_clients", s.waiting())
 	case "memory":
 		s.infoMemory(&f)
 	case "persistence":
@@ -109,17 +109,12 @@ func goHeap() uint64 {
 }
 
 func (s *server) infoStats(f *fields) {
-	var commands, in, out uint64
-	for _, r := range s.loop.reactors {
-		commands += r.shown.commands.Load()
-		in += r.shown.in.Load()
-		out += r.shown.out.Load()
-	}
+	commands, in, out := s.counted()
 	f.add("total_connections_received", s.total.Load())
 	f.add("rejected_connections", s.rejected.Load())
-	f.add("total_commands_processed", commands)
-	f.add("total_net_input_bytes", in)
-	f.add("total_net_output_bytes", out)
+	f.add("total_commands_processed", commands-s.base.commands.Load())
+	f.add("total_net_input_bytes", in-s.base.in.Load())
+	f.add("total_net_output_bytes", out-s.base.out.Load())
 }
 
 func (s *server) infoReplication(f *fields, st *shard.Status) {

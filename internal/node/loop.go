@@ -133,6 +133,8 @@ func (l *loop) receive(now int64) {
 			l.engine.Cancel(&m.cancel.Request)
 		case m.client != nil:
 			l.adopt(m.client)
+		case m.order != nil:
+			l.carryOut(m.order)
 		case m.link != nil:
 			if l.stop {
 				m.link.conn.Close()
@@ -206,7 +208,7 @@ func (l *loop) park() error {
 
 // idleTime is how long nothing has to be done unless something comes; negative: for ever.
 func (l *loop) idleTime(now int64) time.Duration {
-	d := time.Duration(-1)
+	d := l.resumption()
 	for _, at := range [...]int64{l.engine.Wake(), l.stopping, l.crowded} {
 		if at != 0 && (d < 0 || time.Duration(at-now) < d) {
 			d = max(time.Duration(at-now), 0)
@@ -291,9 +293,10 @@ func (l *loop) welcome(fd int, from unix.Sockaddr) {
 	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1) // a client whose machine is gone is noticed some day
 	unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepAlive)
 	l.nextID++
-	c := &conn{fd: fd, client: &command.Client{ID: l.nextID, Addr: addrString(from), LAddr: l.laddr, Created: time.Now().UnixMilli(), Proto: 2}}
-	l.server.remember(c.client)
 	r := l.reactors[int(l.nextID)%len(l.reactors)]
+	c := &conn{reactor: r, fd: fd, client: &command.Client{ID: l.nextID, Addr: addrString(from), LAddr: l.laddr, Created: time.Now().UnixMilli(), Proto: 2,
+		Authed: !l.server.params.Locked()}}
+	l.server.remember(c)
 	if r == l.reactor {
 		r.adopt(c)
 	} else {

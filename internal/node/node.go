@@ -53,6 +53,13 @@ type Config struct {
 	Insecure       bool          // listen on an address that is not loopback
 	Threads        int           // goroutines that serve clients, the loop included; 0: 1
 
+	File             string // where settings came from, for CONFIG; empty: none
+	Password         string // that clients have to give; empty: none
+	SlowerThan       int64  // microseconds from which on a command is for the slow log; 0: all, negative: none
+	SlowMax          int64  // entries of the slow log
+	LatencyThreshold int64  // milliseconds from which on a command is a latency event; 0: none is
+	EnableDebug      bool   // DEBUG is allowed
+
 	Log     *slog.Logger // nil: slog's default
 	Observe func(State)  // told of every change, on the loop: must not block; may be nil
 

@@ -32,8 +32,10 @@ type Engine interface {
 // message is what reactors and other goroutines hand to each other. One field is set.
 type message struct {
 	request *request // to the loop: run it; back: it is answered
-	cancel  *request // to the loop: a WAIT whose client is gone
+	cancel  *request // to the loop: a WAIT whose client is gone, or that CLIENT UNBLOCK ends
 	client  *conn    // serve it
+	order   *order   // about a connection of this reactor
+	look    bool     // something that the reactor looks at in every round has changed
 	link    *link    // to the loop: a peer is connected
 	end     ending
 }
@@ -77,6 +79,8 @@ type reactor struct {
 	stop    bool    // nothing is parsed any more
 	told    bool    // the loop knows that this reactor has ended
 	now     int64   // unix milliseconds at the start of the round
+	stalled []*conn // held back by CLIENT PAUSE
+	clock
 
 	counts struct{ commands, in, out uint64 } // since the start
 	shown  struct {                           // counts, as of the end of the last round
@@ -89,7 +93,13 @@ var (
 	waitCommand = command.Lookup([]byte("wait"))
 	infoCommand = command.Lookup([]byte("info"))
 	roleCommand = command.Lookup([]byte("role"))
+	memory      = command.Lookup([]byte("memory"))
 )
+
+// readsEngine says whether a command of place Here asks the engine, which is the loop's alone.
+func readsEngine(cmd *command.Command) bool {
+	return cmd == infoCommand || cmd == roleCommand || cmd.Index() == memory.Index()
+}
 
 func newReactor(id int, n *loop, s *server, log *slog.Logger, limits resp.Limits) (*reactor, error) {
 	poll, err := poller.New(256)
@@ -104,7 +114,8 @@ func newReactor(id int, n *loop, s *server, log *slog.Logger, limits resp.Limits
 		poll.Close()
 		return nil, err
 	}
-	return &reactor{id: id, loop: n, run: n.engine, server: s, log: log, limits: limits, maxOutput: maxOutput, poll: poll, mail: mail}, nil
+	return &reactor{id: id, loop: n, run: n.engine, server: s, log: log, limits: limits, maxOutput: maxOutput, poll: poll, mail: mail,
+		clock: clock{answered: make([]int, len(command.All())), slowerThan: -1, eventFrom: -1}}, nil
 }
 
 func (r *reactor) close() {
@@ -137,6 +148,8 @@ func (r *reactor) serveAside() (err error) {
 				m.request.conn.complete(m.request)
 			case m.client != nil:
 				r.adopt(m.client)
+			case m.order != nil:
+				r.carryOut(m.order)
 			case m.end == finish:
 				r.finish()
 			case m.end == leave:
@@ -155,7 +168,7 @@ func (r *reactor) serveAside() (err error) {
 		r.outbox = r.outbox[:0]
 		d := time.Duration(0)
 		if r.mail.park() {
-			d = -1
+			d = r.resumption()
 		}
 		err := r.wait(d)
 		r.mail.unpark()
@@ -175,7 +188,7 @@ func (r *reactor) serveAside() (err error) {
 // wait fills events; d as in [poller.Poller.Wait].
 func (r *reactor) wait(d time.Duration) (err error) {
 	r.events, err = r.poll.Wait(r.events[:0], d)
-	r.now = time.Now().UnixMilli()
+	r.now = r.begin()
 	return err
 }
 
@@ -199,7 +212,6 @@ func (r *reactor) finish() {
 
 // adopt begins to serve c.
 func (r *reactor) adopt(c *conn) {
-	c.reactor = r
 	c.chunk = minBuffer
 	c.parser.Limits = r.limits
 	c.watched = poller.Readable
@@ -234,24 +246,48 @@ func (r *reactor) handle(ev poller.Event) {
 func (r *reactor) dispatch(c *conn, q *request) {
 	r.counts.commands++
 	cmd := command.Lookup(q.Args[0])
+	q.began, q.mute = 0, c.client.Begin()
 	if text := command.Check(cmd, q.Args); text != "" {
 		c.fail(q, text)
 		return
 	}
+	cmd = cmd.Resolve(q.Args)
 	q.Cmd, q.Client = cmd, c.client
+	if !c.client.Authed && !cmd.NoAuth() && r.server.params.Locked() {
+		c.fail(q, errNoAuth)
+		return
+	}
+	q.began = r.began
+	if r.server.holds(cmd) {
+		c.stall(q)
+		return
+	}
+	r.perform(c, q)
+}
+
+// perform runs or submits a command that may run now.
+func (r *reactor) perform(c *conn, q *request) {
+	cmd := q.Cmd
+	if r.server.monitors.Load() != 0 && cmd.Monitored() {
+		r.server.feed(r, q)
+	}
 	switch {
 	case cmd == waitCommand:
 		c.hold(q)
 		c.enqueue(q)
 		c.barrier = q
 		r.passBarrier(c)
-	case cmd.Place == command.Here && (r.owner || cmd != infoCommand && cmd != roleCommand):
+	case cmd.Place == command.Here && (r.owner || !readsEngine(cmd)):
 		c.client.Touch(cmd, r.now) // CLIENT LIST shows itself
 		w, queued := c.reply(q)
+		began := monotonic()
 		r.here(q, w)
+		q.mute = c.client.Muted()
+		r.note(q, q.Args, monotonic()-began)
+		q.began = 0
 		c.closing = c.client.Quit
 		c.replied(q, queued)
-	case cmd.Place == command.Read && c.first == nil && (r.owner || cmd.LastKey == cmd.FirstKey) && r.tryRun(c, q):
+	case cmd.Place == command.Read && c.first == nil && !q.mute && (r.owner || cmd.LastKey == cmd.FirstKey) && r.tryRun(c, q):
 	default:
 		q.Behind = c.first != nil
 		c.hold(q)
@@ -278,6 +314,7 @@ func (r *reactor) tryRun(c *conn, q *request) bool {
 	}
 	q.W.Buf = own
 	if ok {
+		r.quick(q.Cmd)
 		r.stock.put(q)
 	}
 	return ok
@@ -294,8 +331,9 @@ func (r *reactor) submit(q *request) {
 
 // passBarrier sends off a WAIT that has become the first of its connection.
 func (r *reactor) passBarrier(c *conn) {
-	if q := c.barrier; q != nil && c.first == q && !q.sent {
+	if q := c.barrier; q != nil && c.first == q && !q.sent && !q.stalled {
 		q.sent = true
+		c.client.SetWaiting(true)
 		r.submit(q)
 	}
 }
@@ -310,6 +348,7 @@ func (r *reactor) touch(c *conn) {
 
 // serve does for every touched connection what can be done now.
 func (r *reactor) serve() {
+	r.finishRound()
 	for i := 0; i < len(r.touched); i++ { // it may grow meanwhile
 		c := r.touched[i]
 		r.touched[i] = nil

@@ -13,7 +13,13 @@ type request struct {
 	argv [][]byte // storage of Args
 	held bool     // Args point into the connection's read buffer and are still needed
 	sent bool     // a WAIT that was submitted
-	done bool     // the reply in W is complete
+	mute bool     // the reply is thrown away
+
+	stalled   bool   // held back by CLIENT PAUSE
+	unblocked string // CLIENT UNBLOCK ended this WAIT: what the reply is
+	began     int64  // when it arrived; 0: its time has been noted
+	memo      []byte // for the slow log, when Args are gone
+	done      bool   // the reply in W is complete
 }
 
 // What a stock and each request in it hold on to, at most.
@@ -72,7 +78,8 @@ func (s *stock) put(q *request) {
 	}
 	q.W.Buf = q.W.Buf[:0]
 	q.Cmd, q.Args, q.Client, q.Behind = nil, nil, nil, false
-	q.conn, q.held, q.sent, q.done = nil, false, false, false
+	q.conn, q.held, q.sent, q.done, q.mute, q.stalled, q.unblocked = nil, false, false, false, false, false, ""
+	q.memo = q.memo[:0]
 	q.next = s.head
 	s.head = q
 }

@@ -38,9 +38,16 @@ type server struct {
 	peers   []string // where the other members serve Redis clients; empty: not known yet. The loop's
 
 	total, rejected atomic.Int64
+	base            struct{ commands, in, out atomic.Uint64 } // what the counters stood at when they were reset
+
+	params *command.Params
+	notes  command.Notes
+	pause  pause
+
+	monitors atomic.Int64 // connections that are shown every command
 
 	mu      sync.Mutex
-	clients map[uint64]*command.Client
+	clients map[uint64]*conn
 }
 
 // figures are sizes in bytes.
@@ -52,20 +59,27 @@ type figures struct {
 var _ command.Server = (*server)(nil)
 
 func newServer(cfg *Config, started time.Time) *server {
-	return &server{cfg: cfg, started: started, primary: cfg.ID == 0, peers: make([]string, len(cfg.Dirs)), clients: map[uint64]*command.Client{}}
+	s := &server{cfg: cfg, started: started, primary: cfg.ID == 0, peers: make([]string, len(cfg.Dirs)), params: params(cfg), clients: map[uint64]*conn{}}
+	for range cfg.Threads {
+		s.notes.Times = append(s.notes.Times, command.NewTimes())
+	}
+	return s
 }
 
-func (s *server) remember(c *command.Client) {
+func (s *server) remember(c *conn) {
 	s.total.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.clients[c.ID] = c
+	s.clients[c.client.ID] = c
 }
 
 func (s *server) forget(c *command.Client) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.clients, c.ID)
+	if c.Monitoring() {
+		s.monitors.Add(-1)
+	}
 }
 
 func (s *server) connected() int {
@@ -78,7 +92,12 @@ func (s *server) connected() int {
 func (s *server) Clients() iter.Seq[*command.Client] {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.Values(slices.SortedFunc(maps.Values(s.clients), func(a, b *command.Client) int { return cmp.Compare(a.ID, b.ID) }))
+	all := slices.SortedFunc(maps.Keys(s.clients), cmp.Compare[uint64])
+	list := make([]*command.Client, len(all))
+	for i, id := range all {
+		list[i] = s.clients[id].client
+	}
+	return slices.Values(list)
 }
 
 // Now implements [command.Server].

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -161,10 +162,23 @@ func (e *toy) Step(int64) bool {
 func (e *toy) Wake() int64                { return 0 }
 func (e *toy) Lost() []int                { return nil }
 func (e *toy) Connected(int, fabric.Conn) {}
-func (e *toy) Cancel(*shard.Request)      {}
 func (e *toy) Close()                     {}
-func (e *toy) Status() (s shard.Status)   { s.Serving, s.Primary = true, true; return }
-func loudTo(w io.Writer) *slog.Logger     { return slog.New(slog.NewTextHandler(w, nil)) }
+
+// Cancel completes a WAIT that is stuck.
+func (e *toy) Cancel(r *shard.Request) {
+	e.mu.Lock()
+	i := slices.Index(e.queue, r)
+	if i >= 0 {
+		e.queue = slices.Delete(e.queue, i, i+1)
+	}
+	e.mu.Unlock()
+	if i >= 0 {
+		r.Owner.Completed(r)
+	}
+}
+
+func (e *toy) Status() (s shard.Status) { s.Serving, s.Primary = true, true; return }
+func loudTo(w io.Writer) *slog.Logger   { return slog.New(slog.NewTextHandler(w, nil)) }
 
 // rig is a loop on a toy.
 type rig struct {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"iter"
 	"path/filepath"
 	"testing"
 	"time"
@@ -129,13 +128,11 @@ func (r *rig) issue(m *member, q *request) *request {
 	return q
 }
 
-type testServer struct{}
+// testServer is a node of which commands only ask the time.
+type testServer struct{ command.Server }
 
-func (testServer) Now() int64                             { return 0 }
-func (testServer) RoleName() string                       { return "master" }
-func (testServer) Role(w *resp.Writer)                    {}
-func (testServer) Info(dst []byte, section string) []byte { return dst }
-func (testServer) Clients() iter.Seq[*command.Client]     { return func(func(*command.Client) bool) {} }
+func (testServer) Now() int64       { return 0 }
+func (testServer) RoleName() string { return "master" }
 
 // newShmRig is a cluster on shared memory, formed and serving.
 func newShmRig(t testing.TB, n int, geo plog.Geometry, dir string) *rig {

@@ -74,6 +74,7 @@ func (e *Engine) cancelWait(r *Request) bool {
 	for i, w := range e.waits {
 		if w == r {
 			e.waits = append(e.waits[:i], e.waits[i+1:]...)
+			r.W.Int(int64(e.holders(r.gate)))
 			r.complete()
 			return true
 		}
