@@ -74,6 +74,7 @@ type Engine struct {
 	gated  queue[*Request] // (P) executed; the reply waits for S
 	waits  []*Request      // (P) WAIT
 	ctx    command.Ctx
+	ahead  [][]byte
 	dirty  dirtyReads // (backup)
 	taken  []plog.Rec
 	relay  relay
@@ -233,6 +234,7 @@ func (e *Engine) intact() bool {
 // execute runs queued commands, as many as the rings have room for and at most a batch, makes their records durable with
 // one fence, and leaves them for the core.
 func (e *Engine) execute() bool {
+	e.lookAhead()
 	n := 0
 	for n < batch && e.queue.len() > 0 {
 		r := *e.queue.at(0)
@@ -261,6 +263,22 @@ func (e *Engine) execute() bool {
 		e.log.Commit()
 	}
 	return n > 0
+}
+
+// lookAhead has the memory fetched that the first keys of the queued commands will need.
+func (e *Engine) lookAhead() {
+	n := min(e.queue.len(), batch)
+	if n < 2 {
+		return
+	}
+	e.ahead = e.ahead[:0]
+	for i := range n {
+		if r := *e.queue.at(i); r.Cmd.FirstKey > 0 && r.Cmd.FirstKey < len(r.Args) {
+			e.ahead = append(e.ahead, r.Args[r.Cmd.FirstKey])
+		}
+	}
+	e.st.Prefetch(e.ahead)
+	clear(e.ahead)
 }
 
 // run executes one command at P, on the newest versions. False: its slots have no room, and nothing was done.

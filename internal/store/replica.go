@@ -149,7 +149,11 @@ func (s *Store) Missing(dst []plog.Rec, limit int) []plog.Rec {
 // Install lets the index show the records up to S as it is known here, as far as the log has them. The loop.
 func (s *Store) Install() {
 	p := &s.pending
-	for seq := p.installed.Load() + 1; seq <= min(s.stable.Load(), s.l.End()); seq++ {
+	first, end := p.installed.Load()+1, min(s.stable.Load(), s.l.End())
+	for seq := first; seq <= end; seq++ {
+		if (seq-first)%installAhead == 0 {
+			s.prefetchPending(seq, min(end, seq+installAhead-1))
+		}
 		r, ok := p.get(seq)
 		if !ok {
 			break

@@ -71,6 +71,8 @@ type Store struct {
 
 	clock func() int64 // nil: no deadline passes
 
+	hashes []uint64 // scratch of Prefetch
+
 	keys       atomic.Int64  // live keys: of the newest state at P, of the installed one at a replica
 	stable     atomic.Uint64 // S as known here
 	everywhere atomic.Uint64 // DW as known here
