@@ -1,0 +1,230 @@
+package tcp
+
+import (
+	"sync"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"whale/fabric/internal/words"
+)
+
+const (
+	ringSize  = 256 << 10 // bytes that the socket did not take
+	headsSize = 32 << 10  // bytes of headers and small payloads in one batch
+	vectors   = 64        // pieces of one batch
+	small     = 512       // payloads up to here are copied: a piece of their own would cost more
+)
+
+// sender is the way of a connection's requests to its socket. The owner's goroutine gathers frames into a batch, whose
+// larger payloads stay where they are, in registered memory, and hands it to the socket with one writev that does not
+// wait. What the socket does not take is copied to a ring, which a goroutine empties; until then later batches go to the
+// ring, too. So nothing refers to registered memory after push, and no more is gathered than the ring has room for.
+//
+// With TLS all goes through the ring.
+type sender struct {
+	sock socket
+	raw  syscall.RawConn // nil: no direct way to the socket
+
+	// The batch; the owner's goroutine.
+	heads  []byte
+	pieces [vectors]unix.Iovec
+	count  int
+	bytes  int
+	held   []*registration // of the pieces
+	wrote  int             // what attempt got rid of
+	failed error           // and why it did not get rid of more
+	try    func(fd uintptr) bool
+
+	mu         sync.Mutex
+	more       sync.Cond
+	ring       []byte
+	head, tail uint64 // bytes ever taken out, put in
+	starved    bool   // the owner found too little room, and is to be told when there is some
+	stopped    bool
+	room       func() // tells it
+}
+
+func (s *sender) init(sock socket, room func()) error {
+	s.sock, s.room = sock, room
+	s.heads = make([]byte, 0, headsSize)
+	s.ring = make([]byte, ringSize)
+	s.held = make([]*registration, 0, vectors)
+	s.more.L = &s.mu
+	if sock.tls {
+		return nil
+	}
+	s.try = s.attempt // once, for it allocates
+	var err error
+	s.raw, err = sock.tcp.SyscallConn()
+	return err
+}
+
+// free is how many bytes a batch may have now.
+func (s *sender) free() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped {
+		return ringSize // push throws it away
+	}
+	return ringSize - int(s.tail-s.head)
+}
+
+// starve asks for a call of room once there is some. False: there is by now.
+func (s *sender) starve() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.starved = s.tail != s.head && !s.stopped
+	return s.starved
+}
+
+// takes says whether the batch has a place for one more frame.
+func (s *sender) takes(payload int) bool {
+	return s.count+2 <= vectors && len(s.heads)+requestSize+min(payload, small) <= headsSize
+}
+
+// add gathers a frame. r, if not nil, is where the payload is; it is the sender's from here on. The caller has asked takes.
+func (s *sender) add(q *request, payload unsafe.Pointer, r *registration) {
+	at, n := len(s.heads), requestSize
+	inline := q.n > 0 && q.n <= small
+	if inline {
+		n += int(q.n)
+	}
+	s.heads = s.heads[:at+n]
+	q.encode(s.heads[at:])
+	if inline {
+		words.Copy(unsafe.Pointer(&s.heads[at+requestSize]), payload, uint64(q.n))
+	}
+	s.piece(unsafe.Pointer(&s.heads[at]), n)
+	if q.n > 0 && !inline {
+		s.piece(payload, int(q.n))
+	}
+	if r == nil {
+		return
+	}
+	if inline || q.n == 0 {
+		r.release()
+	} else {
+		s.held = append(s.held, r)
+	}
+}
+
+// piece adds bytes to the batch; those that follow the last ones in memory belong to the same piece.
+func (s *sender) piece(p unsafe.Pointer, n int) {
+	s.bytes += n
+	if s.count > 0 {
+		last := &s.pieces[s.count-1]
+		if uintptr(unsafe.Pointer(last.Base))+uintptr(last.Len) == uintptr(p) {
+			last.SetLen(int(last.Len) + n)
+			return
+		}
+	}
+	s.pieces[s.count].Base = (*byte)(p)
+	s.pieces[s.count].SetLen(n)
+	s.count++
+}
+
+// push sends the batch. A socket that fails is no error here: the other direction will say why.
+func (s *sender) push() {
+	s.mu.Lock()
+	direct := s.raw != nil && s.head == s.tail && !s.stopped
+	s.mu.Unlock()
+	s.wrote, s.failed = 0, nil
+	if direct {
+		if err := s.raw.Write(s.try); err != nil {
+			s.failed = err
+		}
+	}
+	if s.wrote < s.bytes {
+		s.keep()
+	}
+	for _, r := range s.held {
+		r.release()
+	}
+	clear(s.held)
+	clear(s.pieces[:s.count])
+	s.held, s.heads, s.count, s.bytes = s.held[:0], s.heads[:0], 0, 0
+}
+
+// attempt is one writev.
+func (s *sender) attempt(fd uintptr) bool {
+	n, _, errno := unix.Syscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&s.pieces)), uintptr(s.count))
+	switch errno {
+	case 0:
+		s.wrote = int(n)
+	case unix.EAGAIN, unix.EINTR:
+	default:
+		s.failed = errno
+	}
+	return true
+}
+
+// keep puts what is left of the batch into the ring.
+func (s *sender) keep() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.failed != nil {
+		s.stop()
+	}
+	if s.stopped {
+		return
+	}
+	skip := s.wrote
+	for i := range s.count {
+		b := unsafe.Slice(s.pieces[i].Base, s.pieces[i].Len)
+		if skip >= len(b) {
+			skip -= len(b)
+			continue
+		}
+		for b = b[skip:]; len(b) > 0; {
+			n := copy(s.ring[s.tail%ringSize:], b)
+			s.tail += uint64(n)
+			b = b[n:]
+		}
+		skip = 0
+	}
+	s.more.Signal()
+}
+
+// drain empties the ring into the socket until the sender is stopped or the socket fails.
+func (s *sender) drain() {
+	for {
+		s.mu.Lock()
+		for s.head == s.tail && !s.stopped {
+			s.more.Wait()
+		}
+		if s.stopped {
+			s.mu.Unlock()
+			return
+		}
+		at := s.head % ringSize
+		b := s.ring[at:min(at+s.tail-s.head, ringSize)]
+		s.mu.Unlock()
+		n, err := s.sock.Write(b)
+		s.mu.Lock()
+		s.head += uint64(n)
+		if err != nil {
+			s.stop()
+		}
+		tell := s.starved && s.tail-s.head <= ringSize/2
+		s.starved = s.starved && !tell
+		s.mu.Unlock()
+		if tell {
+			s.room()
+		}
+	}
+}
+
+// stop ends all sending: what is in the ring stays there. Under mu. A socket that cannot be written any more will not
+// be readable for long either, but nobody else would notice a failure of this side alone.
+func (s *sender) stop() {
+	if s.stopped {
+		return
+	}
+	s.stopped = true
+	s.sock.SetWriteDeadline(time.Unix(1, 0)) // ends a Write that waits
+	s.sock.SetReadDeadline(time.Now().Add(lastWords))
+	s.more.Broadcast()
+}
