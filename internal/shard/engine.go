@@ -80,6 +80,8 @@ type Engine struct {
 	relay  relay
 	asked  bool // (P) WAIT wants the members' reports
 	missed int64
+	counts Counters
+	past   past
 
 	keepExpired bool // (P) keys whose deadlines have passed cannot be removed now
 	bad         Fault
@@ -135,6 +137,7 @@ func (e *Engine) Submit(r *Request) {
 	case e.queue.len() >= e.cfg.QueueLimit:
 		r.fail(errBusy)
 	case !e.primary() && r.Cmd.Place == command.Read && !r.Behind:
+		e.counts.DirtyReads++
 		e.dirty.waiting = append(e.dirty.waiting, r)
 	default:
 		e.queue.push(r)
@@ -166,6 +169,7 @@ func (e *Engine) Step(now int64) bool {
 	}
 	progress = e.pump() || progress
 	e.expire()
+	e.past.note(now, e.log.End())
 	if !progress && e.view != nil {
 		e.stepCore(true)
 	}
@@ -262,6 +266,7 @@ func (e *Engine) execute() bool {
 	if len(e.in.Appended) > 0 {
 		e.log.Commit()
 	}
+	e.counts.Executed += uint64(n)
 	return n > 0
 }
 

@@ -48,6 +48,7 @@ func (e *Engine) forwardQueued() bool {
 			r.fail(errForward)
 			continue
 		}
+		e.counts.Forwarded++
 		e.relay.next++
 		id := e.relay.next
 		c := &l.channel

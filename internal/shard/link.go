@@ -69,6 +69,7 @@ func (e *Engine) post(l *link, ops []fabric.Op) {
 	if l.conn == nil || !l.inView {
 		return // the view is about to be replaced
 	}
+	e.counts.Operations += uint64(len(ops))
 	if len(l.outbox) == 0 {
 		ops = ops[l.conn.Post(ops):]
 	}
@@ -109,6 +110,7 @@ func (e *Engine) completion(l *link, c fabric.Completion) error {
 	if c.Err != nil {
 		return c.Err
 	}
+	e.counts.completed(c.Kind)
 	if c.ID&idChannel == 0 {
 		if l.inView && e.view != nil {
 			e.in.Done = append(e.in.Done, e.done(l.member, c))

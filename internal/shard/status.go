@@ -14,6 +14,10 @@ type Status struct {
 	Installed uint64
 	Keys      int64 // (P) in the newest state
 	ArenaFree uint64
+	Counters  Counters
+	Queued    int // requests waiting to be executed, or to be sent to P
+	Gated     int // (P) requests whose reply waits for S
+	Unsettled int // (backup) reads that wait for P's word
 	Members   []MemberStatus
 }
 
@@ -33,6 +37,7 @@ func (e *Engine) Status() Status {
 	s := Status{
 		Primary: e.primary(), Serving: e.serving.Load() != 0, Err: e.err, Epoch: e.log.Epoch(),
 		End: e.log.End(), Stable: e.st.Stable(), Drained: e.st.Drained(), Installed: e.st.Installed(), ArenaFree: e.log.Free(),
+		Counters: e.counts, Queued: e.queue.len(), Gated: e.gated.len(), Unsettled: e.dirty.len(),
 	}
 	if s.Primary {
 		s.Keys, s.Every = e.st.Keys(), e.out.Every

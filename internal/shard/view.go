@@ -280,6 +280,7 @@ func (e *Engine) reconcile() error {
 
 // enter makes a view the current one.
 func (e *Engine) enter(v *replication.View) {
+	e.counts.Views++
 	e.view = v
 	e.in.View = v
 	e.in.Peers = make([]replication.Progress, len(v.Members))
