@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -32,8 +31,9 @@ func serveCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run one node of a cluster",
-		Long: `Runs one node: it serves Redis clients and replicates with the other members of its cluster, on this machine, through
-shared memory. Every node is told the data folders of all members in the same order; the first one is the primary.
+		Long: `Runs one node: it serves Redis clients and replicates with the other members of its cluster: on this machine, through
+shared memory, or over TCP (--fabric tcp). Every node is told all members in the same order, by their data folders, or by
+host and port of their fabric; the first one is the primary.
 
 All nodes need the same secret, a file that only its owner can read. Nodes listen on a loopback address unless --insecure
 is given: whoever reaches the port reads and writes everything.
@@ -47,7 +47,9 @@ first (damaged data, a wrong setting).`,
   whale serve --config node.toml
   whale serve --id 0 --peers a,b,c --port 7001 --secret secret
   whale serve --id 1 --peers a,b,c --port 7002 --secret secret
-  whale serve --id 2 --peers a,b,c --port 7003 --secret secret`,
+  whale serve --id 2 --peers a,b,c --port 7003 --secret secret
+
+  whale serve --id 0 --fabric tcp --peers h0:7101,h1:7101,h2:7101 --dir data --secret secret --insecure`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
@@ -123,18 +125,15 @@ func listenLevel(stateFD int) slog.Level {
 // nodeConfig turns settings into the node's.
 func nodeConfig(s *config.Settings) (cfg node.Config, err error) {
 	cfg = node.Config{
-		ID: s.ID, Dirs: s.Peers, Secret: s.Secret, Version: version(),
+		ID: s.ID, Peers: s.Peers, Dir: s.Dir, Fabric: s.Fabric, FabricListen: s.FabricListen, Secret: s.Secret, Version: version(),
 		Arena: uint64(s.Arena), Mirrors: s.Mirrors, MinCopies: s.MinCopies, CommandTimeout: s.Timeout,
 		MaxClients: s.MaxClients, Threads: s.Threads, Insecure: s.Insecure,
 	}
 	if cfg.Policy, err = replication.ParsePolicy(s.Policy); err != nil {
 		return cfg, fmt.Errorf("--policy: %w", err)
 	}
-	if len(cfg.Dirs) == 0 && s.Dir != "" {
-		cfg.Dirs = []string{s.Dir} // a cluster of one
-	}
-	if s.Dir != "" && cfg.ID >= 0 && cfg.ID < len(cfg.Dirs) && filepath.Clean(s.Dir) != filepath.Clean(cfg.Dirs[cfg.ID]) {
-		return cfg, fmt.Errorf("--dir %s is not what --peers has at place %d (--id): %s", s.Dir, cfg.ID, cfg.Dirs[cfg.ID])
+	if len(cfg.Peers) == 0 && s.Dir != "" && s.Fabric == node.FabricSHM {
+		cfg.Peers = []string{s.Dir} // a cluster of one
 	}
 	if cfg.Secret == "" {
 		return cfg, fmt.Errorf("--secret is missing: name the file with the cluster's secret, the same at all nodes; make one with: (umask 077; openssl rand -hex 32 > secret)")

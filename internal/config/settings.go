@@ -6,12 +6,15 @@ import "time"
 // its name (the flag; the key in the file; WHALE_ and the name in capitals in the environment), its default in the form
 // in which people write it, and what it means, in one line.
 type Settings struct {
-	ID     int      `name:"id" default:"0" help:"this node's place in --peers, counted from 0; node 0 is the primary"`
-	Peers  []string `name:"peers" help:"data folders of all members, this one's too, in the same order at all of them"`
-	Dir    string   `name:"dir" help:"this node's data folder (default: its entry in --peers)"`
-	Listen string   `name:"listen" help:"address for Redis clients, host:port (default 127.0.0.1 and --port)"`
-	Port   int      `name:"port" default:"7001" help:"port for Redis clients on 127.0.0.1; 0: any free one"`
-	Secret string   `name:"secret" help:"file with the cluster's secret: 64 hexadecimal digits, mode 0600 (required)"`
+	ID           int      `name:"id" default:"0" help:"this node's place in --peers, counted from 0; node 0 is the primary"`
+	Peers        []string `name:"peers" help:"all members, this one too, in the same order at all of them: their data folders, or host:port of their fabric with --fabric tcp"`
+	Dir          string   `name:"dir" help:"this node's data folder (default: its entry in --peers; required with --fabric tcp)"`
+	Fabric       string   `name:"fabric" default:"shm" help:"what connects the members: shm (shared memory, on one machine) or tcp"`
+	FabricListen string   `name:"fabric-listen" help:"address for the other members, host:port, with --fabric tcp (default: this node's entry in --peers)"`
+
+	Listen string `name:"listen" help:"address for Redis clients, host:port (default 127.0.0.1 and --port)"`
+	Port   int    `name:"port" default:"7001" help:"port for Redis clients on 127.0.0.1; 0: any free one"`
+	Secret string `name:"secret" help:"file with the cluster's secret: 64 hexadecimal digits, mode 0600 (required)"`
 
 	Arena     Size          `name:"arena" help:"memory for records, in a file of the data folder, the same at all nodes (default: that of the existing file, or 1GiB)"`
 	Policy    string        `name:"policy" default:"mirror" help:"what is durable where before a write is acknowledged: mirror, metadata or all; the primary's setting counts"`

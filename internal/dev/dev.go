@@ -28,6 +28,7 @@ type Config struct {
 	Nodes   int
 	Port    int    // node i serves Redis clients on Port+i
 	Dir     string // a folder for each node is made in it
+	Fabric  string // what connects the nodes, as node.Config has it; over TCP, node i listens for the others on Port+FabricOffset+i
 	Flags   []string
 	Out     io.Writer // for people
 
@@ -35,8 +36,12 @@ type Config struct {
 	StopLimit  time.Duration // how long a node may take to stop before it is killed; 0: 5 s
 }
 
-// MaxNodes bounds a cluster on one machine.
-const MaxNodes = 7
+const (
+	// MaxNodes bounds a cluster on one machine.
+	MaxNodes = 7
+	// FabricOffset is how far the ports for other nodes are above those for clients.
+	FabricOffset = 100
+)
 
 const (
 	firstRestart = 100 * time.Millisecond
@@ -61,6 +66,12 @@ func (cfg *Config) check() error {
 		return fmt.Errorf("--nodes %d: expected 1 to %d", cfg.Nodes, MaxNodes)
 	case cfg.Port < 1 || cfg.Port+cfg.Nodes-1 > 65535:
 		return fmt.Errorf("--port %d: %d nodes need the ports %d to %d; expected numbers from 1 to 65535", cfg.Port, cfg.Nodes, cfg.Port, cfg.Port+cfg.Nodes-1)
+	}
+	if cfg.Fabric == "" {
+		cfg.Fabric = node.FabricSHM
+	}
+	if last := cfg.Port + FabricOffset + cfg.Nodes - 1; cfg.Fabric == node.FabricTCP && last > 65535 {
+		return fmt.Errorf("--port %d: over TCP the nodes need the ports %d to %d for each other, too", cfg.Port, cfg.Port+FabricOffset, last)
 	}
 	if cfg.ReadyLimit == 0 {
 		cfg.ReadyLimit = time.Minute
@@ -97,14 +108,24 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 	if err := c.awaitFree(ctx, folders); err != nil {
 		return nil, err
 	}
+	peers := folders
 	for i := range cfg.Nodes {
 		if err := checkPort(c.address(i)); err != nil {
 			return nil, err
 		}
+		if cfg.Fabric == node.FabricTCP {
+			if i == 0 {
+				peers = nil
+			}
+			peers = append(peers, c.address(FabricOffset+i))
+			if err := checkPort(peers[i]); err != nil {
+				return nil, fmt.Errorf("for the other nodes: %w", err)
+			}
+		}
 	}
 	for i := range cfg.Nodes {
-		args := append(append([]string{}, cfg.Program...),
-			"--id", strconv.Itoa(i), "--peers", strings.Join(folders, ","), "--listen", c.address(i), "--secret", secret)
+		args := append(append([]string{}, cfg.Program...), "--id", strconv.Itoa(i), "--fabric", cfg.Fabric,
+			"--peers", strings.Join(peers, ","), "--dir", folders[i], "--listen", c.address(i), "--secret", secret)
 		m := &member{id: i, args: append(args, cfg.Flags...), folder: folders[i], stopLimit: cfg.StopLimit, events: c.events}
 		c.nodes = append(c.nodes, m)
 		if err := m.start(); err != nil {

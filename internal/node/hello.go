@@ -60,7 +60,7 @@ func decodeHello(b []byte) (hello, error) {
 		Redis:    printable(b[helloSize:])}, nil
 }
 
-// agree says why the sender of theirs cannot be in one cluster with the sender of mine. names are the members' folders,
+// agree says why the sender of theirs cannot be in one cluster with the sender of mine. names are the members' addresses,
 // as mine knows them; from is who theirs must be, -1 while that is open.
 func agree(mine, theirs *hello, names []string, from int) error {
 	name := func(i int) string {

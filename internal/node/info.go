@@ -80,7 +80,7 @@ func (s *server) infoServer(f *fields) {
 	f.add("uptime_in_seconds", int64(up.Seconds()))
 	f.add("uptime_in_days", int64(up.Hours()/24))
 	f.add("whale_member", s.cfg.ID)
-	f.add("whale_folder", s.cfg.Dirs[s.cfg.ID])
+	f.add("whale_folder", s.cfg.Dir)
 	f.add("io_threads_active", 0)
 }
 

@@ -23,7 +23,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"whale/fabric"
-	"whale/fabric/shm"
 	"whale/internal/plog"
 	"whale/internal/replication"
 	"whale/internal/replication/whale"
@@ -35,11 +34,15 @@ import (
 
 // Config is a node's settings. Zero fields have the defaults named at them.
 type Config struct {
-	ID      int      // this node's index in Dirs; 0 is the primary
-	Dirs    []string // the members' data folders, in the same order at all of them
+	ID      int      // this node's index in Peers; 0 is the primary
+	Peers   []string // the members, in the same order at all of them: their data folders, or, over TCP, their fabric's host:port
+	Dir     string   // this node's data folder; empty: its entry in Peers
 	Listen  string   // where Redis clients connect, host:port; port 0: any free one
 	Secret  string   // the file with the cluster's secret
 	Version string   // of the program, for INFO
+
+	Fabric       string // what connects the members: FabricSHM or FabricTCP; empty: FabricSHM
+	FabricListen string // FabricTCP: where members connect, host:port; empty: this node's entry in Peers
 
 	Arena          uint64 // bytes for records; 0: those of the existing memory, 1 GiB for a new one
 	RingSlots      uint64 // of a new memory; 0: plog's default
@@ -118,11 +121,10 @@ func Open(cfg Config) (_ *Node, err error) {
 			n.Close()
 		}
 	}()
-	dir := cfg.Dirs[cfg.ID]
-	if n.folder, err = OpenFolder(dir, "whale node"); err != nil {
+	if n.folder, err = OpenFolder(n.cfg.Dir, "whale node"); err != nil {
 		return nil, err
 	}
-	if n.endpoint, err = shm.Open(dir, shm.Options{Secret: secret}); err != nil {
+	if n.endpoint, err = openFabric(&n.cfg, secret); err != nil {
 		return nil, err
 	}
 	if err := n.recover(); err != nil {
@@ -143,8 +145,8 @@ func Open(cfg Config) (_ *Node, err error) {
 		return nil, err
 	}
 	n.peers = &peers{
-		endpoint: n.endpoint, dirs: n.cfg.Dirs, secret: n.cfg.Secret, log: n.log,
-		self:    hello{From: cfg.ID, Members: len(cfg.Dirs), Geometry: n.records.Geometry(), Redis: bound},
+		endpoint: n.endpoint, addrs: n.cfg.Peers, secret: n.cfg.Secret, log: n.log,
+		self:    hello{From: cfg.ID, Members: len(cfg.Peers), Geometry: n.records.Geometry(), Redis: bound},
 		deliver: func(k *link) { n.loop.mail.put(message{link: k}) },
 	}
 	n.loop.redial = n.peers.redial
@@ -152,13 +154,13 @@ func Open(cfg Config) (_ *Node, err error) {
 }
 
 func (cfg *Config) setDefaults() error {
-	if len(cfg.Dirs) == 0 || len(cfg.Dirs) > plog.MaxMembers {
-		return fmt.Errorf("%d members; possible are 1 to %d: name the data folder of each with --peers", len(cfg.Dirs), plog.MaxMembers)
+	if len(cfg.Peers) == 0 || len(cfg.Peers) > plog.MaxMembers {
+		return fmt.Errorf("%d members; possible are 1 to %d: name the data folder of each with --peers (or its host:port, with --fabric tcp)", len(cfg.Peers), plog.MaxMembers)
 	}
-	if cfg.ID < 0 || cfg.ID >= len(cfg.Dirs) {
-		return fmt.Errorf("--id %d: there are %d members, so expected 0 to %d", cfg.ID, len(cfg.Dirs), len(cfg.Dirs)-1)
+	if cfg.ID < 0 || cfg.ID >= len(cfg.Peers) {
+		return fmt.Errorf("--id %d: there are %d members, so expected 0 to %d", cfg.ID, len(cfg.Peers), len(cfg.Peers)-1)
 	}
-	if err := distinct(cfg.Dirs); err != nil {
+	if err := cfg.checkFabric(); err != nil {
 		return err
 	}
 	if err := CheckListen(cfg.Listen, cfg.Insecure); err != nil {
@@ -167,11 +169,11 @@ func (cfg *Config) setDefaults() error {
 	if cfg.Threads < 0 || cfg.Threads > MaxThreads {
 		return fmt.Errorf("--threads %d: expected 1 to %d", cfg.Threads, MaxThreads)
 	}
-	if cfg.Mirrors < 0 || cfg.Mirrors > 1 && cfg.Mirrors >= len(cfg.Dirs) {
-		return fmt.Errorf("%d mirrors of %d members: at most all others can be mirrors", cfg.Mirrors, len(cfg.Dirs))
+	if cfg.Mirrors < 0 || cfg.Mirrors > 1 && cfg.Mirrors >= len(cfg.Peers) {
+		return fmt.Errorf("%d mirrors of %d members: at most all others can be mirrors", cfg.Mirrors, len(cfg.Peers))
 	}
-	if cfg.MinCopies < 0 || cfg.MinCopies > len(cfg.Dirs) {
-		return fmt.Errorf("--min-copies %d: expected 1 to the number of members, %d, or 0 for what the policy wants", cfg.MinCopies, len(cfg.Dirs))
+	if cfg.MinCopies < 0 || cfg.MinCopies > len(cfg.Peers) {
+		return fmt.Errorf("--min-copies %d: expected 1 to the number of members, %d, or 0 for what the policy wants", cfg.MinCopies, len(cfg.Peers))
 	}
 	orElse(&cfg.Mirrors, 1)
 	orElse(&cfg.Threads, 1)
@@ -219,7 +221,7 @@ func distinct(dirs []string) error {
 
 // recover maps the memory, or makes a new one, and rebuilds the store from its log.
 func (n *Node) recover() error {
-	path := filepath.Join(n.cfg.Dirs[n.cfg.ID], memoryFile)
+	path := filepath.Join(n.cfg.Dir, memoryFile)
 	if err := n.openMemory(path); err != nil {
 		return err
 	}
@@ -303,9 +305,9 @@ func otherArena(path string, found plog.Geometry, asked uint64) error {
 }
 
 func (n *Node) newEngine() (*shard.Engine, error) {
-	members := len(n.cfg.Dirs)
+	members := len(n.cfg.Peers)
 	return shard.New(shard.Config{
-		Self: n.cfg.ID, Members: n.cfg.Dirs, Policy: n.cfg.Policy, Mirrors: n.cfg.Mirrors, MinCopies: n.cfg.MinCopies,
+		Self: n.cfg.ID, Members: n.cfg.Peers, Policy: n.cfg.Policy, Mirrors: n.cfg.Mirrors, MinCopies: n.cfg.MinCopies,
 		CommandTimeout: n.cfg.CommandTimeout, QueueLimit: n.cfg.QueueLimit,
 		Buffers: pmem.Heap(shard.BufferSize(members)),
 		Server:  n.server,

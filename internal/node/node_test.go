@@ -55,7 +55,7 @@ func newCluster(t *testing.T, n int, change func(*Config)) *cluster {
 }
 
 func (c *cluster) config(i int) Config {
-	cfg := Config{ID: i, Dirs: c.dirs, Listen: "127.0.0.1:0", Secret: c.secret, Arena: smallArena, CommandTimeout: 5 * time.Second}
+	cfg := Config{ID: i, Peers: c.dirs, Listen: "127.0.0.1:0", Secret: c.secret, Arena: smallArena, CommandTimeout: 5 * time.Second}
 	if len(c.dirs) == 1 {
 		cfg.MinCopies = 1
 	}

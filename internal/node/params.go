@@ -26,7 +26,7 @@ func params(cfg *Config) *command.Params {
 		"cluster-enabled":       "no",
 		"config-file":           cfg.File,
 		"databases":             "1",
-		"dir":                   cfg.Dirs[cfg.ID],
+		"dir":                   cfg.Dir,
 		"enable-debug-command":  yes(cfg.EnableDebug),
 		"io-threads":            strconv.Itoa(cfg.Threads),
 		"maxclients":            strconv.Itoa(cfg.MaxClients),
@@ -38,10 +38,11 @@ func params(cfg *Config) *command.Params {
 		"tcp-keepalive":         strconv.Itoa(keepAlive),
 		"timeout":               "0",
 		"whale-command-timeout": cfg.CommandTimeout.String(),
+		"whale-fabric":          cfg.Fabric,
 		"whale-id":              strconv.Itoa(cfg.ID),
 		"whale-min-copies":      strconv.Itoa(cfg.MinCopies),
 		"whale-mirrors":         strconv.Itoa(cfg.Mirrors),
-		"whale-peers":           strings.Join(cfg.Dirs, ","),
+		"whale-peers":           strings.Join(cfg.Peers, ","),
 		"whale-policy":          cfg.Policy.String(),
 	})
 	p.SetPassword(cfg.Password)

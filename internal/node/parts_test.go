@@ -283,12 +283,18 @@ func TestComplaintIsMadeOnce(t *testing.T) {
 }
 
 func TestConfigErrors(t *testing.T) {
-	good := func() Config { return Config{ID: 1, Dirs: []string{"a", "b"}, Listen: "127.0.0.1:0"} }
+	good := func() Config { return Config{ID: 1, Peers: []string{"a", "b"}, Listen: "127.0.0.1:0"} }
 	for want, change := range map[string]func(*Config){
-		"--peers":          func(c *Config) { c.Dirs = nil },
+		"--peers":          func(c *Config) { c.Peers = nil },
 		"--id 2":           func(c *Config) { c.ID = 2 },
 		"--id -1":          func(c *Config) { c.ID = -1 },
-		"same data folder": func(c *Config) { c.Dirs = []string{"a", "./a"} },
+		"same data folder": func(c *Config) { c.Peers = []string{"a", "./a"} },
+		"--fabric":         func(c *Config) { c.Fabric = "ib" },
+		"--dir":            func(c *Config) { c.Fabric = FabricTCP },
+		"host:port":        func(c *Config) { c.Fabric, c.Dir = FabricTCP, "d" },
+		"same address":     func(c *Config) { c.Fabric, c.Dir, c.Peers = FabricTCP, "d", []string{"h:1", "h:1"} },
+		"--fabric-listen":  func(c *Config) { c.FabricListen = "127.0.0.1:1" },
+		"fabric address":   func(c *Config) { c.Fabric, c.Dir, c.Peers = FabricTCP, "d", []string{"127.0.0.1:1", "192.0.2.1:1"} },
 		"--insecure":       func(c *Config) { c.Listen = "0.0.0.0:1" },
 		"--threads":        func(c *Config) { c.Threads = MaxThreads + 1 },
 		"mirrors":          func(c *Config) { c.Mirrors = 2 },

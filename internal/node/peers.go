@@ -15,7 +15,7 @@ import (
 type peers struct {
 	endpoint fabric.Endpoint
 	self     hello    // To is filled in for each member
-	dirs     []string // the members' folders, which are their addresses too
+	addrs    []string // of the members on the fabric
 	secret   string   // where the secret is, for messages
 	log      *slog.Logger
 	deliver  func(*link)
@@ -33,12 +33,12 @@ const (
 
 // start dials and accepts until ctx ends; wait for that with stop.
 func (p *peers) start(ctx context.Context) {
-	p.lost = make([]chan struct{}, len(p.dirs))
+	p.lost = make([]chan struct{}, len(p.addrs))
 	for i := range p.self.From {
 		p.lost[i] = make(chan struct{}, 1)
 		p.tasks.Go(func() { p.dial(ctx, i) })
 	}
-	if p.self.From < len(p.dirs)-1 {
+	if p.self.From < len(p.addrs)-1 {
 		p.tasks.Go(func() { p.accept(ctx) })
 	}
 }
@@ -58,7 +58,7 @@ func (p *peers) redial(member int) {
 
 func (p *peers) dial(ctx context.Context, member int) {
 	pause := firstRedial
-	trouble := complaint{log: p.log, what: "cannot connect to another member", args: []any{"member", member, "folder", p.dirs[member]}, since: time.Now()}
+	trouble := complaint{log: p.log, what: "cannot connect to another member", args: []any{"member", member, "address", p.addrs[member]}, since: time.Now()}
 	for ctx.Err() == nil {
 		link, err := p.dialOnce(ctx, member)
 		if err != nil {
@@ -85,13 +85,13 @@ func (p *peers) dialOnce(ctx context.Context, member int) (*link, error) {
 	defer cancel()
 	mine := p.self
 	mine.To = member
-	conn, answer, err := p.endpoint.Dial(ctx, p.dirs[member], mine.encode())
+	conn, answer, err := p.endpoint.Dial(ctx, p.addrs[member], mine.encode())
 	if err != nil {
 		return nil, err
 	}
 	theirs, err := decodeHello(answer)
 	if err == nil {
-		err = agree(&mine, &theirs, p.dirs, member)
+		err = agree(&mine, &theirs, p.addrs, member)
 	}
 	if err != nil {
 		conn.Close()
@@ -110,7 +110,7 @@ func (p *peers) accept(ctx context.Context) {
 			}
 			mine := p.self
 			mine.To = theirs.From
-			if err := agree(&mine, &theirs, p.dirs, -1); err != nil {
+			if err := agree(&mine, &theirs, p.addrs, -1); err != nil {
 				return nil, &refusal{err}
 			}
 			return mine.encode(), nil

@@ -59,7 +59,7 @@ type figures struct {
 var _ command.Server = (*server)(nil)
 
 func newServer(cfg *Config, started time.Time) *server {
-	s := &server{cfg: cfg, started: started, primary: cfg.ID == 0, peers: make([]string, len(cfg.Dirs)), params: params(cfg), clients: map[uint64]*conn{}}
+	s := &server{cfg: cfg, started: started, primary: cfg.ID == 0, peers: make([]string, len(cfg.Peers)), params: params(cfg), clients: map[uint64]*conn{}}
 	for range cfg.Threads {
 		s.notes.Times = append(s.notes.Times, command.NewTimes())
 	}

@@ -210,7 +210,7 @@ func (b *lockedBuffer) String() string {
 // newRig makes a loop that does not run yet.
 func newRig(t testing.TB, change func(*Config)) *rig {
 	g := &rig{t: t, toy: newToy(t), log: &lockedBuffer{}, done: make(chan error, 1)}
-	cfg := &Config{Dirs: []string{"toy"}, Listen: "127.0.0.1:0", Log: loudTo(g.log)}
+	cfg := &Config{Peers: []string{"toy"}, Listen: "127.0.0.1:0", Log: loudTo(g.log)}
 	if change != nil {
 		change(cfg)
 	}

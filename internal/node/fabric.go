@@ -1,0 +1,80 @@
+package node
+
+import (
+	"fmt"
+	"net"
+	"path/filepath"
+
+	"whale/fabric"
+	"whale/fabric/shm"
+	"whale/fabric/tcp"
+	"whale/pmem"
+)
+
+// What connects the members: [Config.Fabric].
+const (
+	FabricSHM = "shm" // shared memory, on one machine
+	FabricTCP = "tcp"
+)
+
+// checkFabric settles what the members are called and where this one is.
+func (cfg *Config) checkFabric() error {
+	orElse(&cfg.Fabric, FabricSHM)
+	switch cfg.Fabric {
+	case FabricSHM:
+		if cfg.FabricListen != "" {
+			return fmt.Errorf("--fabric-listen %s: it is for --fabric tcp, and this is --fabric %s", cfg.FabricListen, cfg.Fabric)
+		}
+		own := cfg.Peers[cfg.ID]
+		if orElse(&cfg.Dir, own); filepath.Clean(cfg.Dir) != filepath.Clean(own) {
+			return fmt.Errorf("--dir %s is not what --peers has at place %d (--id): %s", cfg.Dir, cfg.ID, own)
+		}
+		return distinct(cfg.Peers)
+	case FabricTCP:
+		if cfg.Dir == "" {
+			return fmt.Errorf("--dir is missing: with --fabric tcp, --peers says where members listen, not where this one's data is")
+		}
+		return cfg.checkAddresses()
+	}
+	return fmt.Errorf("--fabric %q: expected %s or %s", cfg.Fabric, FabricSHM, FabricTCP)
+}
+
+// checkAddresses: over TCP, members have different addresses, and this one's is loopback unless more is allowed.
+func (cfg *Config) checkAddresses() error {
+	seen := map[string]int{}
+	for i, addr := range cfg.Peers {
+		if _, _, err := net.SplitHostPort(addr); err != nil {
+			return fmt.Errorf("--peers: %q: expected host:port of each member's fabric, because of --fabric tcp", addr)
+		}
+		if first, ok := seen[addr]; ok {
+			return fmt.Errorf("members %d and %d have the same address %s: give each its own in --peers", first, i, addr)
+		}
+		seen[addr] = i
+	}
+	orElse(&cfg.FabricListen, cfg.Peers[cfg.ID])
+	ap, err := resolve(cfg.FabricListen)
+	if err != nil {
+		return fmt.Errorf("fabric: %w (--fabric-listen, or this node's entry in --peers)", err)
+	}
+	if !cfg.Insecure && !ap.Addr().IsLoopback() {
+		return fmt.Errorf("the fabric address %s can be reached from outside, and what members send to each other is not encrypted: "+
+			"use a loopback address, or accept that with --insecure", cfg.FabricListen)
+	}
+	return nil
+}
+
+// openFabric makes this node's endpoint.
+func openFabric(cfg *Config, secret []byte) (fabric.Endpoint, error) {
+	if cfg.Fabric == FabricTCP {
+		e, err := tcp.Open(tcp.Options{Listen: cfg.FabricListen, Secret: secret, Domain: pmem.FileShared})
+		if err != nil {
+			return nil, fmt.Errorf("%w: choose another address with --fabric-listen, or in --peers", err)
+		}
+		return e, nil
+	}
+	e, err := shm.Open(cfg.Dir, shm.Options{Secret: secret})
+	if err != nil {
+		return nil, err
+	}
+	return e, nil
+}
