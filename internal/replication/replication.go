@@ -164,8 +164,9 @@ type Effects struct {
 	Ask uint64
 	// Posts go to the peers in this order, one doorbell a peer. What a queue has no room for is posted later, in order.
 	Posts []PeerOps
-	// Fresh: P's S word, as it was after the Refresh that asked for it, is at OffScratch of the control page.
-	Fresh bool
+	// Fresh answers a Refresh: P's S word, as it was afterwards, is at OffScratch of the control page; or, with FreshHere,
+	// S is Stable, for it is this member that decides it.
+	Fresh, FreshHere bool
 	// Fetched: bytes asked for by Fetch are in place (to be verified like any that arrive).
 	Fetched bool
 	// Room is how many records may be appended now: every peer's ring has place for their slots.
@@ -174,8 +175,17 @@ type Effects struct {
 	Wake int64
 }
 
+// Reset empties the effects for another step.
+func (out *Effects) Reset() {
+	*out = Effects{Slots: out.Slots[:0], Posts: out.Posts[:0]}
+}
+
 // Core is a replication protocol at one member.
 type Core interface {
+	// Name tells the protocol: all members of a shard run the same.
+	Name() string
+	// Reader is the index of the one member that answers reads in a view, -1 when every member does.
+	Reader(v *View) int
 	// Step takes what happened and leaves in out what is to be done.
 	Step(in *Input, out *Effects)
 	// Held is the last seq that the member with this index in the view is known to hold durably.

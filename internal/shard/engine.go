@@ -70,7 +70,11 @@ type Engine struct {
 	out  replication.Effects
 	room int
 
-	queue  queue[*Request] // (P) waiting to be executed
+	reader    int             // the member that answers reads; -1: every member does
+	elsewhere atomic.Bool     // it is another one
+	away      queue[*Request] // reads on their way there
+
+	queue  queue[*Request] // (P) waiting to be executed; (backup) to be forwarded
 	gated  queue[*Request] // (P) executed; the reply waits for S
 	waits  []*Request      // (P) WAIT
 	ctx    command.Ctx
@@ -116,6 +120,7 @@ func New(cfg Config, st *store.Store, log *plog.Log, ep Endpoint) (*Engine, erro
 		e.links[i].member = i
 		e.links[i].polled = make([]fabric.Completion, 64)
 	}
+	e.reader = -1
 	e.relay.waiting = map[uint64]*Request{}
 	// A restart invalidates S before anything else: it belongs to an epoch that is over.
 	e.ctl.SetS(0)
@@ -136,6 +141,8 @@ func (e *Engine) Submit(r *Request) {
 		r.fail(e.refusal())
 	case e.queue.len() >= e.cfg.QueueLimit:
 		r.fail(errBusy)
+	case e.elsewhere.Load() && r.Cmd.Place == command.Read && !r.Behind:
+		e.away.push(r)
 	case !e.primary() && r.Cmd.Place == command.Read && !r.Behind:
 		e.counts.DirtyReads++
 		e.dirty.waiting = append(e.dirty.waiting, r)
@@ -190,6 +197,9 @@ func (e *Engine) Wake() int64 {
 	if e.queue.len() > 0 {
 		at((*e.queue.at(0)).deadline)
 	}
+	if e.away.len() > 0 {
+		at((*e.away.at(0)).deadline)
+	}
 	if e.gated.len() > 0 {
 		at((*e.gated.at(0)).deadline)
 	}
@@ -221,6 +231,9 @@ func (e *Engine) stepPrimary() bool {
 	if e.poll() {
 		e.stepCore(false)
 		progress = true
+	}
+	if e.elsewhere.Load() {
+		progress = e.forward(&e.away, e.reader) || progress
 	}
 	return e.release() || progress
 }
@@ -378,7 +391,10 @@ func (e *Engine) stepBackup() bool {
 			e.resolveAsked()
 		}
 	}
-	return e.forwardQueued() || progress
+	if e.elsewhere.Load() {
+		progress = e.forward(&e.away, e.reader) || progress
+	}
+	return e.forward(&e.queue, 0) || progress
 }
 
 // takeIn extends the log by records whose bytes have arrived, and makes them durable.
@@ -484,6 +500,9 @@ func (e *Engine) carryOut(out *replication.Effects) {
 		e.st.Everywhere(out.Every)
 		e.mem.Store64(g.Control()+replication.OffAsk, out.Ask)
 	}
+	if !e.primary() && e.reader == e.cfg.Self {
+		e.st.SetStable(out.Stable) // it is decided here
+	}
 	for _, p := range out.Posts {
 		e.post(&e.links[e.view.Members[p.Peer].ID], p.Ops)
 	}
@@ -495,7 +514,10 @@ func (e *Engine) carryOut(out *replication.Effects) {
 	if e.view == nil {
 		return
 	}
-	if out.Fresh {
+	if out.Fresh && out.FreshHere {
+		e.st.Drain()
+		e.resolveAsked()
+	} else if out.Fresh {
 		if s, ok := e.seqOf(e.mem.Load64(g.Control() + replication.OffScratch)); ok {
 			e.st.Drain() // every slot up to S is visible here: S covers nothing else
 			e.st.SetStable(s)
@@ -518,8 +540,10 @@ func (e *Engine) done(member int, c fabric.Completion) replication.Done {
 
 // expire fails what was not done in time. Only what was appended has an unknown outcome.
 func (e *Engine) expire() {
-	for e.queue.len() > 0 && (*e.queue.at(0)).deadline <= e.now {
-		e.queue.pop().fail(errNotExecuted)
+	for _, q := range [...]*queue[*Request]{&e.queue, &e.away} {
+		for q.len() > 0 && (*q.at(0)).deadline <= e.now {
+			q.pop().fail(errNotExecuted)
+		}
 	}
 	for e.gated.len() > 0 && (*e.gated.at(0)).deadline <= e.now {
 		r := e.gated.pop()
@@ -544,8 +568,10 @@ func (e *Engine) stop(err error) {
 	e.view = nil
 	e.change.phase = idle
 	e.event("the shard is not served: " + err.Error())
-	for e.queue.len() > 0 {
-		e.queue.pop().fail(e.refusal())
+	for _, q := range [...]*queue[*Request]{&e.queue, &e.away} {
+		for q.len() > 0 {
+			q.pop().fail(e.refusal())
+		}
 	}
 	e.dirty.restart()
 	for _, r := range e.dirty.waiting {

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"slices"
 	"time"
 
 	"whale/internal/command"
@@ -33,12 +34,12 @@ type origin struct {
 // maxRelay bounds the bytes that wait for the way to P.
 const maxRelay = 16 << 20
 
-// forwardQueued sends queued requests to P, as long as the way is not congested.
-func (e *Engine) forwardQueued() bool {
-	l := &e.links[0]
+// forward sends queued requests to another member, as long as the way is not congested.
+func (e *Engine) forward(q *queue[*Request], to int) bool {
+	l := &e.links[to]
 	n := 0
-	for e.queue.len() > 0 && l.conn != nil && l.inView && e.serving.Load() != 0 && l.channel.queued() < maxRelay {
-		r := e.queue.pop()
+	for q.len() > 0 && l.conn != nil && l.inView && e.serving.Load() != 0 && l.channel.queued() < maxRelay {
+		r := q.pop()
 		n++
 		size := 0
 		for _, a := range r.Args {
@@ -64,6 +65,7 @@ func (e *Engine) forwardQueued() bool {
 		}
 		c.end(at)
 		r.free()
+		r.to = to
 		e.relay.waiting[id] = r
 		if f := (forwarded{id: id, deadline: r.deadline}); r.Cmd.Name == cmdWait {
 			e.relay.waits = append(e.relay.waits, f)
@@ -75,9 +77,9 @@ func (e *Engine) forwardQueued() bool {
 }
 
 // forwardedReply completes a request with P's answer.
-func (e *Engine) forwardedReply(id, seq uint64, reply []byte) {
+func (e *Engine) forwardedReply(from int, id, seq uint64, reply []byte) {
 	r, ok := e.relay.waiting[id]
-	if !ok {
+	if !ok || r.to != from {
 		return // it was given up meanwhile
 	}
 	delete(e.relay.waiting, id)
@@ -90,16 +92,16 @@ func (e *Engine) forwardedReply(id, seq uint64, reply []byte) {
 
 // forwardsLost fails what was forwarded over a connection that broke: P may or may not have executed it.
 func (e *Engine) forwardsLost(member int) {
-	if member != 0 || e.primary() {
-		return
+	var lost []uint64
+	for id, r := range e.relay.waiting {
+		if r.to == member {
+			lost = append(lost, id)
+		}
 	}
-	for e.relay.order.len() > 0 {
-		e.giveUp(e.relay.order.pop().id, errLost)
+	slices.Sort(lost) // in the order in which they were sent
+	for _, id := range lost {
+		e.giveUp(id, errLost)
 	}
-	for _, f := range e.relay.waits {
-		e.giveUp(f.id, errLost)
-	}
-	e.relay.waits = e.relay.waits[:0]
 }
 
 func (e *Engine) expireForwards() {
@@ -162,6 +164,9 @@ func (e *Engine) forwardedRequest(from int, m *reader) bool {
 	r.Cmd = command.Lookup(r.Args[0])
 	if r.Cmd == nil || command.Check(r.Cmd, r.Args) != "" || r.Cmd.Place == command.Here && r.Cmd.Name != cmdWait {
 		return false // the backup has checked it
+	}
+	if !e.primary() && (r.Cmd.Place != command.Read || e.elsewhere.Load()) {
+		return false // only reads, and only where they belong
 	}
 	r.Client.Proto = r.W.Proto
 	e.Submit(r)

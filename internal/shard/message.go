@@ -14,7 +14,7 @@ const (
 	msgReport  = 1 // to P, whenever the sender's connections change: epoch stored 4, end of its log 8, connected members 8 (bits)
 	msgFence   = 2 // from P: epoch 4
 	msgFenced  = 3 // to P: epoch 4, end of its log 8, ring drained up to 8, key 8
-	msgView    = 4 // from P: epoch 4, P's log end 8, policy 1, mirrors 4, members 4 {id 4, key 8, data end 8}, epoch table 4 {epoch 4, first seq 8, first offset 8}
+	msgView    = 4 // from P: epoch 4, P's log end 8, protocol 1 {bytes}, policy 1, mirrors 4, members 4 {id 4, key 8, data end 8}, epoch table 4 {epoch 4, first seq 8, first offset 8}
 	msgViewed  = 5 // to P: epoch 4
 	msgActive  = 6 // from P: epoch 4, S 8
 	msgRequest = 7 // to P: id 8, time left in ms 4, seq of the client's last write 8, protocol 1, arguments 4 {length 4, bytes}
@@ -101,7 +101,7 @@ func (e *Engine) message(from int, kind byte, body []byte) error {
 			e.activated(epoch, s)
 		}
 	case msgRequest:
-		ok = e.primary() && e.forwardedRequest(from, &r)
+		ok = e.forwardedRequest(from, &r)
 	case msgCancel:
 		id := r.u64()
 		if ok = r.end() && e.primary(); ok {
@@ -109,8 +109,8 @@ func (e *Engine) message(from int, kind byte, body []byte) error {
 		}
 	case msgReply:
 		id, seq := r.u64(), r.u64()
-		if ok = !r.bad && from == 0; ok {
-			e.forwardedReply(id, seq, r.b)
+		if ok = !r.bad; ok {
+			e.forwardedReply(from, id, seq, r.b)
 		}
 	}
 	if !ok {
@@ -142,12 +142,13 @@ func (e *Engine) send(to int, kind byte, words ...any) {
 
 // sentView is what P tells the members of a new view.
 type sentView struct {
-	epoch   uint32
-	end     uint64
-	policy  replication.Policy
-	mirrors uint32
-	members []memberEntry
-	table   []plog.EpochEntry
+	epoch    uint32
+	end      uint64
+	protocol string
+	policy   replication.Policy
+	mirrors  uint32
+	members  []memberEntry
+	table    []plog.EpochEntry
 }
 
 type memberEntry struct {
@@ -165,6 +166,8 @@ func (e *Engine) sendView(to int, v *sentView) {
 	at := c.begin(msgView)
 	c.out = le.AppendUint32(c.out, v.epoch)
 	c.out = le.AppendUint64(c.out, v.end)
+	c.out = append(c.out, byte(len(v.protocol)))
+	c.out = append(c.out, v.protocol...)
 	c.out = append(c.out, byte(v.policy))
 	c.out = le.AppendUint32(c.out, v.mirrors)
 	c.out = le.AppendUint32(c.out, uint32(len(v.members)))
@@ -183,7 +186,7 @@ func (e *Engine) sendView(to int, v *sentView) {
 }
 
 func decodeView(r *reader) (*sentView, bool) {
-	v := &sentView{epoch: r.u32(), end: r.u64(), policy: replication.Policy(r.u8()), mirrors: r.u32()}
+	v := &sentView{epoch: r.u32(), end: r.u64(), protocol: string(r.bytes(uint64(r.u8()))), policy: replication.Policy(r.u8()), mirrors: r.u32()}
 	for n := r.u32(); n > 0 && !r.bad; n-- {
 		v.members = append(v.members, memberEntry{id: r.u32(), key: fabric.Key(r.u64()), dataEnd: r.u64()})
 	}

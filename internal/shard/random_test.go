@@ -12,6 +12,8 @@ import (
 
 	"whale/fabric/simfab"
 	"whale/internal/command"
+	"whale/internal/replication"
+	"whale/internal/replication/chain"
 	"whale/internal/replication/whale"
 )
 
@@ -47,8 +49,11 @@ var register = porcupine.Model{
 // walk runs a random schedule: commands at random members, operations landing in any order that RDMA allows, restarts. It
 // returns what is wrong with the history or the memories, or "".
 func walk(t *testing.T, seed uint64, core whale.Fault, engine Fault) string {
+	return walkWith(t, newSimRig(t, 3, core, engine, simfab.Options{Relaxed: seed%2 == 1}), seed)
+}
+
+func walkWith(t *testing.T, s *simRig, seed uint64) string {
 	rng := rand.New(rand.NewPCG(seed, 7))
-	s := newSimRig(t, 3, core, engine, simfab.Options{Relaxed: seed%2 == 1})
 	s.form()
 	type call struct {
 		q      *request
@@ -155,6 +160,28 @@ func TestRandomSchedules(t *testing.T) {
 			t.Fatalf("seed %d: %s", seed, v)
 		}
 	}
+}
+
+func TestRandomSchedulesOfChain(t *testing.T) {
+	for seed := range *seeds / 2 {
+		s := newProtocolRig(t, true, 3, replication.Mirror, 1, 0, 0, simfab.Options{Relaxed: seed%2 == 1})
+		if v := walkWith(t, s, seed); v != "" {
+			t.Fatalf("seed %d: %s", seed, v)
+		}
+	}
+	for seed := range uint64(300) {
+		s := newProtocolRig(t, true, 3, replication.Mirror, 1, 0, 0, simfab.Options{})
+		s.chainFault = chain.FaultHeadCommits
+		for i := range s.members { // with the fault from the start
+			s.crash(s.members[i])
+			s.boot(i)
+		}
+		if v := walkWith(t, s, seed); v != "" {
+			t.Logf("the broken variant is found by seed %d: %s", seed, v)
+			return
+		}
+	}
+	t.Fatal("300 seeds do not find that the head commits alone")
 }
 
 func TestRandomSchedulesCatchBrokenVariants(t *testing.T) {

@@ -85,7 +85,7 @@ func (e *Engine) TryRun(r *Request) bool {
 		return false
 	}
 	epoch := e.serving.Load()
-	if epoch == 0 {
+	if epoch == 0 || e.elsewhere.Load() {
 		return false
 	}
 	mark := len(r.W.Buf)

@@ -24,6 +24,7 @@ type Request struct {
 	gate     uint64 // the reply leaves when S has reached this
 	executed bool   // Owner.Executed has been called
 	from     origin // a forwarded request's way back
+	to       int    // the member that it was forwarded to
 }
 
 // Owner is who submitted a request. Its methods are called on the loop.

@@ -13,6 +13,7 @@ import (
 	"whale/internal/command"
 	"whale/internal/plog"
 	"whale/internal/replication"
+	"whale/internal/replication/chain"
 	"whale/internal/replication/whale"
 	"whale/internal/resp"
 	"whale/internal/store"
@@ -21,14 +22,16 @@ import (
 
 // rig is a cluster of engines in one goroutine, on whatever fabric.
 type rig struct {
-	t       testing.TB
-	members []*member
-	geo     plog.Geometry
-	now     int64
-	fault   whale.Fault
-	policy  replication.Policy
-	mirrors int
-	events  io.Writer
+	t          testing.TB
+	members    []*member
+	geo        plog.Geometry
+	now        int64
+	fault      whale.Fault
+	chain      bool // the protocol is chain, not whale
+	chainFault chain.Fault
+	policy     replication.Policy
+	mirrors    int
+	events     io.Writer
 }
 
 type member struct {
@@ -64,8 +67,16 @@ func (r *rig) start(m *member) error {
 	if _, err := m.st.Rebuild(); err != nil {
 		return err
 	}
-	core := whale.New(log.Geometry())
-	core.Break(r.fault)
+	var core replication.Core
+	if r.chain {
+		c := chain.New(log.Geometry())
+		c.Break(r.chainFault)
+		core = c
+	} else {
+		c := whale.New(log.Geometry())
+		c.Break(r.fault)
+		core = c
+	}
 	var names []string
 	for _, o := range r.members {
 		names = append(names, o.name)

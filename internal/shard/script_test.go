@@ -50,7 +50,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// newScriptRig is "cluster [members=3] [policy=mirror] [mirrors=1]".
+// newScriptRig is "cluster [members=3] [policy=mirror] [mirrors=1] [protocol=whale]".
 func newScriptRig(t *testing.T, d *datadriven.TestData, core whale.Fault, engine Fault) *simRig {
 	members, policy, mirrors := 3, "mirror", 1
 	d.MaybeScanArgs(t, "members", &members)
@@ -60,7 +60,9 @@ func newScriptRig(t *testing.T, d *datadriven.TestData, core whale.Fault, engine
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newPolicyRig(t, members, p, mirrors, core, engine, simfab.Options{})
+	protocol := "whale"
+	d.MaybeScanArgs(t, "protocol", &protocol)
+	s := newProtocolRig(t, protocol == "chain", members, p, mirrors, core, engine, simfab.Options{})
 	s.form()
 	s.story.Reset()
 	return s

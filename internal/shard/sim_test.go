@@ -31,7 +31,11 @@ func newSimRig(t testing.TB, n int, core whale.Fault, engine Fault, options simf
 }
 
 func newPolicyRig(t testing.TB, n int, policy replication.Policy, mirrors int, core whale.Fault, engine Fault, options simfab.Options) *simRig {
-	s := &simRig{rig: rig{t: t, geo: smallGeometry, now: 1, fault: core, policy: policy, mirrors: mirrors}, net: simfab.New(options), engine: engine,
+	return newProtocolRig(t, false, n, policy, mirrors, core, engine, options)
+}
+
+func newProtocolRig(t testing.TB, chain bool, n int, policy replication.Policy, mirrors int, core whale.Fault, engine Fault, options simfab.Options) *simRig {
+	s := &simRig{rig: rig{t: t, geo: smallGeometry, now: 1, chain: chain, fault: core, policy: policy, mirrors: mirrors}, net: simfab.New(options), engine: engine,
 		clients: map[string]*command.Client{}, asked: map[string]*request{}, shown: map[string]bool{}}
 	s.events = &s.story
 	for i := range n {

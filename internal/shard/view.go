@@ -239,7 +239,7 @@ func (e *Engine) fencedMember(from int, m memberState) {
 func (e *Engine) reconcile() error {
 	end := e.log.End()
 	mirrors := e.cfg.Policy.Mirrors(e.cfg.Mirrors, len(e.links))
-	v := sentView{epoch: e.change.epoch, end: end, policy: e.cfg.Policy, mirrors: uint32(mirrors)}
+	v := sentView{epoch: e.change.epoch, end: end, protocol: e.core.Name(), policy: e.cfg.Policy, mirrors: uint32(mirrors)}
 	view := &replication.View{Epoch: v.epoch, Self: 0, Policy: v.policy, Mirrors: mirrors, End: end}
 	for i := range e.change.members {
 		m := e.change.members[i]
@@ -288,6 +288,15 @@ func (e *Engine) enter(v *replication.View) {
 		e.links[i].inView = e.links[i].conn != nil
 	}
 	e.room = 0
+	e.reader = -1
+	if i := e.core.Reader(v); i >= 0 {
+		e.reader = v.Members[i].ID
+	}
+	elsewhere := e.reader >= 0 && e.reader != e.cfg.Self
+	e.elsewhere.Store(elsewhere)
+	for ; elsewhere && len(e.dirty.waiting) > 0; e.dirty.waiting = e.dirty.waiting[1:] {
+		e.away.push(e.dirty.waiting[0])
+	}
 }
 
 // resend hands the records above the lowest data end to the core again, as the rings have room, and activates the view
@@ -339,6 +348,10 @@ func (e *Engine) viewedMember(from int, epoch uint32) {
 // adoptView is VIEW at a backup. The epoch table is durable before a byte of the epoch is taken in.
 func (e *Engine) adoptView(v *sentView) error {
 	if e.change.phase != waiting || v.epoch != e.change.epoch || e.view != nil {
+		return nil
+	}
+	if v.protocol != e.core.Name() {
+		e.stop(fmt.Errorf("the primary %s replicates by %s, this member %s is set to %s: give all members the same --protocol", e.name(0), v.protocol, e.name(e.cfg.Self), e.core.Name()))
 		return nil
 	}
 	view := &replication.View{Epoch: v.epoch, Self: -1, Policy: v.policy, Mirrors: int(v.mirrors), End: v.end}

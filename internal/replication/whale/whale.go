@@ -66,11 +66,15 @@ type Core struct {
 // New makes a core for a member whose memory has this geometry. It does nothing before its first view.
 func New(geo plog.Geometry) *Core { return &Core{geo: geo} }
 
+// Name implements [replication.Core].
+func (c *Core) Name() string { return "whale" }
+
+// Reader implements [replication.Core]: every member answers reads.
+func (c *Core) Reader(*replication.View) int { return -1 }
+
 // Step implements [replication.Core].
 func (c *Core) Step(in *replication.Input, out *replication.Effects) {
-	out.Slots, out.Posts = out.Slots[:0], out.Posts[:0]
-	out.HasReport, out.Fresh, out.Fetched = false, false, false
-	out.Room, out.Wake = 0, 0
+	out.Reset()
 	if in.View != nil {
 		c.begin(in.View, in.Now)
 	}
