@@ -67,6 +67,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	err := f.settings.Load(cmd.Flags(), os.LookupEnv)
 	if err == nil {
 		f.cfg, err = nodeConfig(&f.settings)
+		f.cfg.File = cmd.Flag(config.FileFlag).Value.String()
 	}
 	if err != nil {
 		return &node.PermanentError{Err: err}
@@ -107,6 +108,9 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		return err
 	}
 	f.cfg.Log.Log(cmd.Context(), listenLevel(f.stateFD), "listening for Redis clients", "address", n.Redis(), "member", f.cfg.ID)
+	if n.Admin() != "" {
+		f.cfg.Log.Log(cmd.Context(), listenLevel(f.stateFD), "listening for operators", "address", "http://"+n.Admin())
+	}
 	err = n.Run(ctx)
 	if cerr := n.Close(); err == nil {
 		err = cerr
@@ -128,6 +132,7 @@ func nodeConfig(s *config.Settings) (cfg node.Config, err error) {
 		ID: s.ID, Peers: s.Peers, Dir: s.Dir, Fabric: s.Fabric, FabricListen: s.FabricListen, Secret: s.Secret, Version: version(),
 		Arena: uint64(s.Arena), Mirrors: s.Mirrors, MinCopies: s.MinCopies, CommandTimeout: s.Timeout,
 		MaxClients: s.MaxClients, Threads: s.Threads, Insecure: s.Insecure,
+		Password: s.Password, SlowerThan: s.SlowerThan, SlowMax: s.SlowMax, LatencyThreshold: s.LatencyFrom, EnableDebug: s.EnableDebug, Admin: s.Admin,
 	}
 	if cfg.Policy, err = replication.ParsePolicy(s.Policy); err != nil {
 		return cfg, fmt.Errorf("--policy: %w", err)
@@ -140,6 +145,11 @@ func nodeConfig(s *config.Settings) (cfg node.Config, err error) {
 	}
 	if cfg.CommandTimeout < time.Millisecond {
 		return cfg, fmt.Errorf("--timeout %v: expected at least 1ms", cfg.CommandTimeout)
+	}
+	for name, v := range map[string]int64{"slowlog-log-slower-than": s.SlowerThan + 1, "slowlog-max-len": s.SlowMax, "latency-monitor-threshold": s.LatencyFrom} {
+		if v < 0 {
+			return cfg, fmt.Errorf("--%s: expected a larger number", name)
+		}
 	}
 	if cfg.MaxClients < 1 {
 		return cfg, fmt.Errorf("--max-clients %d: expected at least 1", cfg.MaxClients)

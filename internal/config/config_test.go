@@ -114,7 +114,7 @@ func TestErrors(t *testing.T) {
 func TestWriteReadsBack(t *testing.T) {
 	for _, flags := range [][]string{
 		nil,
-		{"--id", "2", "--peers", `a,b,"c ""d\"`, "--arena", "64MiB", "--timeout", "1500ms", "--insecure", "--listen", "[::1]:5", "--policy", "x\ty"},
+		{"--slowlog-max-len", "7", "--id", "2", "--peers", `a,b,"c ""d\"`, "--arena", "64MiB", "--timeout", "1500ms", "--insecure", "--listen", "[::1]:5", "--policy", "x\ty"},
 	} {
 		want, err := load(t, "", nil, flags...)
 		if err != nil {
@@ -129,6 +129,9 @@ func TestWriteReadsBack(t *testing.T) {
 			t.Errorf("%v\n got %+v\nwant %+v\nfrom\n%s", err, got, want, &text)
 		}
 		for _, key := range Keys() {
+			if key.Secret != (key.Name == "requirepass") {
+				t.Errorf("%s: is it secret?", key.Name)
+			}
 			if !strings.Contains(text.String(), "# --"+key.Name+", "+key.Env) || key.Help == "" {
 				t.Errorf("nothing about %s in\n%s", key.Name, &text)
 			}

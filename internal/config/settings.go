@@ -27,5 +27,12 @@ type Settings struct {
 	Threads     int  `name:"threads" default:"1" help:"threads that serve clients; more than one helps with many cores and many reads"`
 	Insecure    bool `name:"insecure" help:"allow an address that is not loopback: no encryption"`
 
+	Password    string `name:"requirepass" secret:"yes" help:"password that Redis clients have to give; put it into the file or the environment: flags are shown to everybody on the machine"`
+	SlowerThan  int64  `name:"slowlog-log-slower-than" default:"10000" help:"microseconds from arrival to reply from which on a command is kept for SLOWLOG; 0: all, -1: none"`
+	SlowMax     int64  `name:"slowlog-max-len" default:"128" help:"commands that SLOWLOG keeps"`
+	LatencyFrom int64  `name:"latency-monitor-threshold" default:"0" help:"milliseconds from arrival to reply from which on a command is kept for LATENCY; 0: none"`
+	EnableDebug bool   `name:"enable-debug-command" help:"allow DEBUG SLEEP, which makes the node stand still"`
+
+	Admin    string `name:"admin" help:"address for operators, host:port, with /metrics, /livez, /readyz and /debug/pprof by HTTP (default: none)"`
 	LogLevel string `name:"log-level" default:"info" help:"what to log on stderr: debug, info, warn or error"`
 }

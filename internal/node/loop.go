@@ -135,6 +135,8 @@ func (l *loop) receive(now int64) {
 			l.adopt(m.client)
 		case m.order != nil:
 			l.carryOut(m.order)
+		case m.ask != nil:
+			m.ask <- l.snapshot(now)
 		case m.link != nil:
 			if l.stop {
 				m.link.conn.Close()

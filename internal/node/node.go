@@ -62,6 +62,7 @@ type Config struct {
 	SlowMax          int64  // entries of the slow log
 	LatencyThreshold int64  // milliseconds from which on a command is a latency event; 0: none is
 	EnableDebug      bool   // DEBUG is allowed
+	Admin            string // where operators connect by HTTP, host:port; empty: nowhere
 
 	Log     *slog.Logger // nil: slog's default
 	Observe func(State)  // told of every change, on the loop: must not block; may be nil
@@ -99,6 +100,7 @@ type Node struct {
 	server   *server
 	loop     *loop
 	peers    *peers
+	admin    *admin // nil: none
 }
 
 // Open takes the folder, recovers what is in it, and listens; nothing is served and no peer is spoken to before Run. The
@@ -143,6 +145,12 @@ func Open(cfg Config) (_ *Node, err error) {
 	if n.loop, err = newLoop(&n.cfg, n.engine, n.endpoint, n.server, fd); err != nil {
 		unix.Close(fd)
 		return nil, err
+	}
+	if n.cfg.Admin != "" {
+		if n.admin, err = newAdmin(n.cfg.Admin, n.cfg.Insecure, n.server, n.log); err != nil {
+			return nil, err
+		}
+		n.server.admin = n.admin.addr()
 	}
 	n.peers = &peers{
 		endpoint: n.endpoint, addrs: n.cfg.Peers, secret: n.cfg.Secret, log: n.log,
@@ -318,8 +326,11 @@ func (n *Node) newEngine() (*shard.Engine, error) {
 
 func (n *Node) figures() figures {
 	g := n.records.Geometry()
-	return figures{arena: g.ArenaSize(), arenaUsed: n.records.Tail(), index: n.store.Stats().IndexBytes, domain: n.memory.Domain().String()}
+	return figures{arena: g.ArenaSize(), arenaUsed: n.records.Tail(), ring: g.RingSlots, index: n.store.Stats().IndexBytes, domain: n.memory.Domain().String()}
 }
+
+// Admin is the address for operators; empty: none.
+func (n *Node) Admin() string { return n.server.admin }
 
 // Redis is the address that clients connect to.
 func (n *Node) Redis() string { return n.server.laddr }
@@ -339,11 +350,17 @@ func (n *Node) Run(ctx context.Context) error {
 			}
 		})
 	}
+	if n.admin != nil {
+		aside.Go(n.admin.run)
+	}
 	n.peers.start(ctx)
 	stop := context.AfterFunc(ctx, func() { n.loop.mail.put(message{end: finish}) })
 	defer stop()
 	err := n.loop.serveForever()
 	cancel()
+	if n.admin != nil {
+		n.admin.close()
+	}
 	for _, r := range n.loop.reactors[1:] {
 		r.mail.put(message{end: leave})
 	}
@@ -360,6 +377,9 @@ func (n *Node) Run(ctx context.Context) error {
 // Close gives everything back. Run must not be running.
 func (n *Node) Close() error {
 	var errs []error
+	if n.admin != nil {
+		n.admin.listener.Close()
+	}
 	if n.loop != nil {
 		n.loop.close()
 	}

@@ -26,17 +26,19 @@ type Engine interface {
 	Wake() int64
 	Lost() []int
 	Status() shard.Status
+	Lags(now int64) shard.Lags
 	Close()
 }
 
 // message is what reactors and other goroutines hand to each other. One field is set.
 type message struct {
-	request *request // to the loop: run it; back: it is answered
-	cancel  *request // to the loop: a WAIT whose client is gone, or that CLIENT UNBLOCK ends
-	client  *conn    // serve it
-	order   *order   // about a connection of this reactor
-	look    bool     // something that the reactor looks at in every round has changed
-	link    *link    // to the loop: a peer is connected
+	request *request        // to the loop: run it; back: it is answered
+	cancel  *request        // to the loop: a WAIT whose client is gone, or that CLIENT UNBLOCK ends
+	client  *conn           // serve it
+	order   *order          // about a connection of this reactor
+	ask     chan<- snapshot // to the loop: say how things are; has room
+	look    bool            // something that the reactor looks at in every round has changed
+	link    *link           // to the loop: a peer is connected
 	end     ending
 }
 

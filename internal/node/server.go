@@ -24,6 +24,7 @@ type State struct {
 	Epoch   uint32 `json:"epoch"`             // of the view
 	Waiting string `json:"waiting,omitempty"` // what the node waits for before it can serve
 	Failed  string `json:"failed,omitempty"`  // why it will not serve, however long one waits
+	Admin   string `json:"admin,omitempty"`   // the admin address
 }
 
 // server is the node as commands see it; it implements [command.Server]. Role and Info read the engine, so they are for
@@ -31,6 +32,7 @@ type State struct {
 type server struct {
 	cfg     *Config
 	laddr   string // of the Redis listener
+	admin   string // the admin address; empty: none
 	started time.Time
 	primary bool
 	figures func() figures // of log and store
@@ -53,6 +55,7 @@ type server struct {
 // figures are sizes in bytes.
 type figures struct {
 	arena, arenaUsed, index uint64
+	ring                    uint64 // slots
 	domain                  string
 }
 
@@ -159,7 +162,7 @@ func (s *server) address(member int) (host, port string) {
 
 // state condenses the engine's status.
 func (s *server) state(st shard.Status) State {
-	state := State{Serving: st.Serving, Role: "backup", Epoch: st.Epoch}
+	state := State{Serving: st.Serving, Role: "backup", Epoch: st.Epoch, Admin: s.admin}
 	if st.Primary {
 		state.Role = "primary"
 	}

@@ -43,6 +43,9 @@ type toy struct {
 	most                int              // requests at one time
 	behind              int              // requests submitted with Behind
 	ctx                 command.Ctx
+
+	status shard.Status // what to say, unless it is the zero one
+	lags   shard.Lags
 }
 
 func newToy(t testing.TB) *toy {
@@ -164,6 +167,15 @@ func (e *toy) Lost() []int                { return nil }
 func (e *toy) Connected(int, fabric.Conn) {}
 func (e *toy) Close()                     {}
 
+func (e *toy) Lags(int64) shard.Lags { return e.lags }
+
+func (e *toy) Status() shard.Status {
+	if s := e.status; s.Err != nil || len(s.Members) > 0 {
+		return s
+	}
+	return shard.Status{Serving: true, Primary: true}
+}
+
 // Cancel completes a WAIT that is stuck.
 func (e *toy) Cancel(r *shard.Request) {
 	e.mu.Lock()
@@ -177,8 +189,7 @@ func (e *toy) Cancel(r *shard.Request) {
 	}
 }
 
-func (e *toy) Status() (s shard.Status) { s.Serving, s.Primary = true, true; return }
-func loudTo(w io.Writer) *slog.Logger   { return slog.New(slog.NewTextHandler(w, nil)) }
+func loudTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, nil)) }
 
 // rig is a loop on a toy.
 type rig struct {
