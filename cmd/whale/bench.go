@@ -16,6 +16,7 @@ import (
 
 	"whale/internal/config"
 	"whale/internal/eval"
+	"whale/internal/node"
 )
 
 // benchCmd is `whale bench`.
@@ -35,6 +36,7 @@ type benchFlags struct {
 	duration, warmup        time.Duration
 	arena                   config.Size
 	dir, redisServer, csv   string
+	fabric                  string
 }
 
 func benchRedisCmd() *cobra.Command {
@@ -88,6 +90,7 @@ each size of values and round. The runs alternate; medians are printed with thei
 	f.arena = 2 << 30
 	fl.Var(&f.arena, "arena", "--compare: memory of each node for records; it bounds the SETs of a run")
 	fl.StringVar(&f.dir, "dir", "", "--compare: folder below which a temporary one is made for all data (default: in memory if there is room)")
+	fl.StringVar(&f.fabric, "fabric", node.FabricSHM, "--compare: what connects Whale's nodes: shm or tcp")
 	fl.StringVar(&f.redisServer, "redis-server", "redis-server", "--compare: the redis-server to start")
 	cmd.MarkFlagsOneRequired("addr", "compare")
 	for _, flag := range []string{"addr", "op", "count", "no-fill", "replicas"} {
@@ -128,7 +131,7 @@ func (f *benchFlags) runCompare(cmd *cobra.Command) error {
 		return fmt.Errorf("finding this program, to start a cluster with it: %w", err)
 	}
 	c := eval.Compare{
-		Whale: []string{self, "dev"}, RedisServer: f.redisServer, Dir: f.dir, Arena: uint64(f.arena), Keys: f.keys, Values: f.values,
+		Whale: []string{self, "dev", "--fabric", f.fabric}, RedisServer: f.redisServer, Dir: f.dir, Arena: uint64(f.arena), Keys: f.keys, Values: f.values,
 		Conns: f.conns, Pipelines: f.pipeline, Rounds: f.rounds, Duration: f.duration, Warmup: f.warmup, Workers: f.workers, Seed: f.seed,
 		Notes: cmd.ErrOrStderr(),
 	}

@@ -56,6 +56,9 @@ func ownCluster(t testing.TB, flags ...string) *cluster {
 	c := &cluster{t: t, dir: filepath.Join(dir, "data"), log: filepath.Join(dir, "log")}
 	base := freePorts(t)
 	c.args = append([]string{"dev", "--nodes", strconv.Itoa(nodes), "--port", strconv.Itoa(base), "--dir", c.dir}, flags...)
+	if fabric != "" {
+		c.args = append(c.args, "--fabric", fabric)
+	}
 	if !slices.Contains(flags, "--arena") {
 		c.args = append(c.args, "--arena", "128MiB")
 	}

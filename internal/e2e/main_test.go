@@ -16,6 +16,7 @@ var (
 	binary   string   // the program under test
 	external []string // addresses of servers to test instead of an own cluster
 	long     = os.Getenv("WHALE_E2E") == "long"
+	fabric   = os.Getenv("WHALE_E2E_FABRIC") // of the clusters, as whale dev has it; empty: its default
 )
 
 func TestMain(m *testing.M) {
