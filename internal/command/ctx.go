@@ -13,14 +13,23 @@ import (
 type Tx interface {
 	// Get returns the value of key, this transaction's own writes included. The value is valid until the commit.
 	Get(key []byte) (value []byte, ok bool)
-	// Set writes. Both slices have to stay as they are until the commit.
+	// Deadline is when the key expires, in unix ms; 0: never. False: there is no such key.
+	Deadline(key []byte) (at int64, ok bool)
+	// Set writes; the key does not expire. Both slices have to stay as they are until the commit.
 	Set(key, value []byte)
+	// SetUntil is Set of a key that expires at deadline, in unix ms; 0: never.
+	SetUntil(key, value []byte, deadline int64)
 	// Del removes key and says whether it was there.
 	Del(key []byte) bool
 	// FlushAll removes every key.
 	FlushAll()
-	// Len is the number of keys.
+	// Len is the number of keys. It, Scan and Stamp are for commands that run at the primary.
 	Len() int
+	// Scan visits the keys at cursor, at first 0, and returns the cursor behind them, 0 after the last. A key that is there
+	// from the first call to the last is visited once, whatever happens in between. The lower 32 bits of a cursor are 0.
+	Scan(cursor uint64, visit func(key []byte)) (next uint64)
+	// Stamp names the state after this transaction, for WATCH.
+	Stamp() uint64
 }
 
 // Server is what a command asks of the node that it runs on. Its methods may be called from any goroutine.
@@ -69,6 +78,7 @@ type Ctx struct {
 	Client *Client
 	Server Server
 	Wait   Wait // out
+	Walk   Walk // in and out
 
 	scratch []byte
 }
@@ -90,9 +100,10 @@ func (c *Ctx) Scratch(n int) []byte {
 	return c.scratch[used : used+n : used+n]
 }
 
-// Reset ends the life of everything that Scratch returned, and clears Wait.
+// Reset ends the life of everything that Scratch returned, and clears Wait and Walk.
 func (c *Ctx) Reset() {
 	c.Wait = Wait{}
+	c.Walk = Walk{}
 	if cap(c.scratch) > keptScratch {
 		c.scratch = nil
 	}

@@ -102,13 +102,27 @@ func writeStatusSet(w *resp.Writer, words []string) {
 	}
 }
 
-// writeKeySpecs says where the keys are: all commands here have at most one run of keys at a fixed position.
+// writeKeySpecs says where the keys are: all commands here have at most one run of keys at a fixed position, or two keys
+// that are used in two ways.
 func writeKeySpecs(w *resp.Writer, cmd *Command) {
-	if cmd.FirstKey == 0 {
+	switch {
+	case cmd.FirstKey == 0:
 		w.Set(0)
-		return
+	case cmd.SecondKeyFlags != nil:
+		w.Set(2)
+		writeKeySpec(w, cmd, cmd.KeyFlags, cmd.FirstKey, 0)
+		writeKeySpec(w, cmd, cmd.SecondKeyFlags, cmd.LastKey, 0)
+	case cmd.LastKey > 0:
+		w.Set(1)
+		writeKeySpec(w, cmd, cmd.KeyFlags, cmd.FirstKey, cmd.LastKey-cmd.FirstKey)
+	default:
+		w.Set(1)
+		writeKeySpec(w, cmd, cmd.KeyFlags, cmd.FirstKey, cmd.LastKey)
 	}
-	w.Set(1)
+}
+
+// writeKeySpec writes one run of keys; its last one is counted from the first, or from the end.
+func writeKeySpec(w *resp.Writer, cmd *Command, flags []string, first, last int) {
 	if cmd.KeyNotes != "" {
 		w.Map(4)
 		w.BulkString("notes")
@@ -117,7 +131,7 @@ func writeKeySpecs(w *resp.Writer, cmd *Command) {
 		w.Map(3)
 	}
 	w.BulkString("flags")
-	writeStatusSet(w, cmd.KeyFlags)
+	writeStatusSet(w, flags)
 	w.BulkString("begin_search")
 	w.Map(2)
 	w.BulkString("type")
@@ -125,19 +139,15 @@ func writeKeySpecs(w *resp.Writer, cmd *Command) {
 	w.BulkString("spec")
 	w.Map(1)
 	w.BulkString("index")
-	w.Int(int64(cmd.FirstKey))
+	w.Int(int64(first))
 	w.BulkString("find_keys")
 	w.Map(2)
 	w.BulkString("type")
 	w.BulkString("range")
 	w.BulkString("spec")
 	w.Map(3)
-	w.BulkString("lastkey") // counted from the first key, or from the end
-	if cmd.LastKey > 0 {
-		w.Int(int64(cmd.LastKey - cmd.FirstKey))
-	} else {
-		w.Int(int64(cmd.LastKey))
-	}
+	w.BulkString("lastkey")
+	w.Int(int64(last))
 	w.BulkString("keystep")
 	w.Int(int64(cmd.Step))
 	w.BulkString("limit")

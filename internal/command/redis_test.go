@@ -118,7 +118,7 @@ func TestSameAsRedis(t *testing.T) {
 		for _, session := range []string{
 			// SET and its options
 			"SET k v;GET k;SET k w NX;SET k w XX;SET n v XX;SET n v NX;GET n;SET n w NX GET;GET n;SET n w XX GET;GET n;SET m v NX GET;GET m;SET q v XX GET;GET q",
-			"SET k v nx xx;SET k v xx nx;SET k v foo;SET k v GET GET;SET k v NX NX;SET k v EX;SET k v PX;SET k v EXAT;SET k v EX 10 PX 10;SET k v KEEPTTL EX 10;SET k v EX 10 KEEPTTL;SET k v PERSIST;SET k v NX GET x;SET k",
+			"SET k v nx xx;SET k v xx nx;SET k v foo;SET k v GET GET;SET k v NX NX;SET k v EX;SET k v PX;SET k v EXAT;SET k v EX 10 PX 10;SET k v KEEPTTL EX 10;SET k v EX 10 KEEPTTL;SET k v PERSIST;SET k v EX 10 EX 20;SET k v EX 0;SET k v EX -1;SET k v EX x;SET k v PX 9223372036854775807;SET k v EX 9223372036854775807;SET k v EX 9223372036854775;SET k v EX 10 NX;SET k v EXAT 0 XX;SET k v NX GET x;SET k",
 			// keys and values of any bytes
 			`SET "" "";GET "";STRLEN "";SET "\x00\r\n" "\xff\x00";GET "\x00\r\n";EXISTS "" "" x`,
 			// integers
@@ -133,6 +133,26 @@ func TestSameAsRedis(t *testing.T) {
 			// keys
 			"MSET a 1 b 2 c 3;EXISTS a b a x;DEL a a x;EXISTS a;UNLINK b c c;DBSIZE;DEL;EXISTS;UNLINK;DBSIZE x",
 			"MSET a 1 b 2;DBSIZE;FLUSHALL;DBSIZE;GET a;SET a 1;FLUSHDB;DBSIZE;FLUSHALL ASYNC;FLUSHALL sync;FLUSHALL foo;FLUSHALL sync async;FLUSHDB async;FLUSHDB foo;FLUSHALL",
+			// expiry
+			"SETEX k 100 v;GET k;TTL k;PTTL nokey;TTL nokey;SET k w;TTL k;SETEX k 0 v;SETEX k -1 v;SETEX k x v;SETEX k 10;PSETEX k 0 v;PSETEX k 100000 v;TTL k;SETEX k 9223372036854775807 v;PSETEX k 9223372036854775807 v;setex k 0 v",
+			"SET k v;EXPIRE k 100;TTL k;EXPIRE k 200 NX;EXPIRE k 200 GT;TTL k;EXPIRE k 300 LT;TTL k;EXPIRE k 50 LT;TTL k;EXPIRE k 50 XX;PERSIST k;PERSIST k;TTL k;EXPIRE k 50 XX;EXPIRE k 50 GT;EXPIRE k 60 LT;TTL k;PERSIST none;EXPIRE none 5;EXPIRE none x;EXPIRE k 5 FOO;EXPIRE k x FOO;EXPIRE k x NX XX;EXPIRE k 5 NX GT;EXPIRE k 5 GT LT;EXPIRE k 5 NX XX GT;EXPIRE k 100 XX GT;TTL k",
+			"SET k v;EXPIREAT k 4102444800;EXPIRETIME k;PEXPIRETIME k;PEXPIREAT k 4102444800499;EXPIRETIME k;PEXPIREAT k 4102444800500 xx;EXPIRETIME k;PEXPIRETIME k;EXPIRETIME none;PEXPIRETIME none;PERSIST k;EXPIRETIME k;PEXPIRETIME k;EXPIREAT k 1;EXISTS k;EXPIREAT k x;SET k v;PEXPIRE k -1;GET k;SET k v;EXPIRE k 0;DBSIZE",
+			"SET k v;EXPIRE k 9223372036854775807;EXPIRE k -9223372036854775808;EXPIRE k 9223372036854775;PEXPIRE k 9223372036854775807;EXPIREAT k 9223372036854775807;EXPIREAT k 9223372036854775;PEXPIREAT k 9223372036854775807;PEXPIRETIME k;PEXPIRE k 9223370000000000000;PEXPIREAT k -9223372036854775808;EXISTS k;EXPIRE k;EXPIRE;TTL;TTL a b;PERSIST",
+			"SET n 1 EX 100;INCR n;TTL n;APPEND n 5;TTL n;SETRANGE n 0 9;TTL n;INCRBYFLOAT n 1.5;TTL n;GETSET n 1;TTL n;SET n 1 EX 100;SET n 2 KEEPTTL;TTL n;SET n 3;TTL n;SET new 1 KEEPTTL;TTL new;SET n 1 EX 100;MSET n 2;TTL n;SET n 1 EX 100;SET n 2 XX GET;TTL n;SET n 1 EX 100 GET;TTL n",
+			"SET a 1 EX 100;RENAME a b;TTL b;TTL a;COPY b c;TTL c;SET d 1;COPY d c REPLACE;TTL c;RENAME b d;TTL d;SET e 1;RENAME e d;TTL d",
+			"SET k v;GETEX k;TTL k;GETEX k EX 100;TTL k;GETEX k;TTL k;GETEX k PERSIST;TTL k;GETEX k PX 100000;TTL k;GETEX k EXAT 4102444800;EXPIRETIME k;GETEX k PXAT 4102444800001;PEXPIRETIME k;GETEX k EX 0;GETEX k EX x;GETEX k FOO;GETEX k EX;GETEX k EX 10 PERSIST;GETEX k PERSIST EX 10;GETEX k KEEPTTL;GETEX k NX;GETEX none EX x;GETEX none;GETEX k PXAT 1;EXISTS k;GETEX;GETEX k EX 10 PX 10;GETEX k PERSIST PERSIST;GETEX k EX 10 EX 20",
+			"SET k v;GETDEL k;GETDEL k;GETDEL;MSETNX a 1 b 2;MSETNX b 3 c 4;MGET a b c;MSETNX a;MSETNX a 1 b;MSETNX d 1 d 2;GET d",
+			// parts of strings
+			"SET k 'Hello World';GETRANGE k 0 4;GETRANGE k -5 -1;GETRANGE k 0 -1;GETRANGE k 5 3;GETRANGE k -1 -5;GETRANGE k -100 2;GETRANGE k 3 100;GETRANGE k 100 200;GETRANGE none 0 -1;GETRANGE k x 1;GETRANGE k 0 y;GETRANGE k 0;SUBSTR k 0 4;GETRANGE k 9223372036854775807 -9223372036854775808;GETRANGE k -9223372036854775808 9223372036854775807;GETRANGE k 0 0;GETRANGE k -20 -15;SET e '';GETRANGE e 0 -1;GETRANGE e 0 0",
+			"SETRANGE k 0 abc;GET k;SETRANGE k 5 x;GET k;SETRANGE k 1 YY;GET k;SETRANGE k 0 '';SETRANGE none 5 '';EXISTS none;SETRANGE k -1 x;SETRANGE k x y;SETRANGE k 9223372036854775807 x;SETRANGE k 536870912 x;SETRANGE k 0;STRLEN k",
+			"SET f 3;INCRBYFLOAT f 1.5;INCRBYFLOAT f -0.5;INCRBYFLOAT f 1e3;INCRBYFLOAT f x;INCRBYFLOAT f '';INCRBYFLOAT f ' 1';INCRBYFLOAT f '1 ';INCRBYFLOAT f inf;INCRBYFLOAT f -inf;INCRBYFLOAT f nan;INCRBYFLOAT f 1e5000;GET f;SET f x;INCRBYFLOAT f 1;INCRBYFLOAT new 0.1;INCRBYFLOAT new 0.2;INCRBYFLOAT new 1e-17;INCRBYFLOAT new 123456789012345678;INCRBYFLOAT new -123456789012345678.3;INCRBYFLOAT z -0.0;INCRBYFLOAT z -1e-30;INCRBYFLOAT z 1e-30;SET z 1e400;INCRBYFLOAT z 1;INCRBYFLOAT z .5;INCRBYFLOAT z 5.;INCRBYFLOAT z .;INCRBYFLOAT z 1e;INCRBYFLOAT z +1;INCRBYFLOAT z --1;INCRBYFLOAT z 1_0;INCRBYFLOAT z Infinity;INCRBYFLOAT z +inf;SET z inf;INCRBYFLOAT z 1;INCRBYFLOAT f",
+			"MSET a ohmytext b mynewtext;LCS a b;LCS a b LEN;LCS a b IDX;LCS a b IDX WITHMATCHLEN;LCS a b IDX MINMATCHLEN 4;LCS a b IDX MINMATCHLEN 4 WITHMATCHLEN;LCS a b IDX LEN;LCS a b FOO;LCS a b MINMATCHLEN;LCS a b MINMATCHLEN x;LCS a none;LCS none none2 IDX;LCS a;MSET a abcabcabc b acbcabbca;LCS a b IDX WITHMATCHLEN;LCS b a IDX;LCS a a IDX;LCS a b IDX MINMATCHLEN -1",
+			// names
+			"SET a 1;TYPE a;TYPE none;TYPE;RENAME a b;RENAME a b;RENAME b b;RENAME none none;GET b;SET c 2;RENAMENX b c;RENAMENX b d;RENAMENX d d;RENAMENX none x;RENAMENX none none;MGET a b c d;RENAME d",
+			"SET a 1;COPY a b;COPY a b;COPY a b REPLACE;COPY a a;COPY none x;COPY a c DB 0;COPY a d DB 1;COPY a d DB x;COPY a d FOO;COPY a d DB;COPY a c DB 0 REPLACE;COPY none none;COPY a;TOUCH a b none a;TOUCH",
+			"SET i 12345678;SET s short;SET l 0123456789012345678901234567890123456789012345;OBJECT ENCODING i;OBJECT ENCODING s;OBJECT ENCODING l;OBJECT ENCODING none;OBJECT REFCOUNT l;OBJECT REFCOUNT none;OBJECT FREQ i;OBJECT FREQ none;OBJECT IDLETIME none;OBJECT;OBJECT FOO;OBJECT FOO x;OBJECT ENCODING;OBJECT ENCODING a b;object encoding s",
+			"RANDOMKEY;SET only 1;RANDOMKEY;RANDOMKEY x;KEYS *;KEYS x*;KEYS;KEYS o?l[a-z];KEYS ONLY;KEYS *;KEYS o\\nly;KEYS a b;FLUSHALL;KEYS *;RANDOMKEY",
+			"SET a 1;SCAN 0;SCAN 0 MATCH a;SCAN 0 MATCH b;SCAN 0 COUNT 10;SCAN 0 COUNT 0;SCAN 0 COUNT -1;SCAN 0 COUNT x;SCAN x;SCAN 0 FOO;SCAN 0 MATCH;SCAN 0 TYPE string;SCAN 0 TYPE list;SCAN 0 type STRING match * count 100;SCAN;SCAN ' 0';SCAN 0x;SCAN 99999999999999999999999",
 			// connection
 			"PING;PING a;PING a b;ECHO a;ECHO;ECHO a b;ping;PiNg '';SELECT 0;SELECT 1;SELECT -1;SELECT x;SELECT;SELECT 00;SELECT 99999999999999999999;SELECT 4294967296",
 			"AUTH x;AUTH default x;AUTH who x;AUTH a b c;AUTH;AUTH DEFAULT x",
@@ -160,6 +180,8 @@ func TestSameAsRedis(t *testing.T) {
 			"COMMAND INFO get;COMMAND INFO foo;COMMAND INFO GET 'client|id' foo;COMMAND DOCS foo",
 			"COMMAND INFO ping echo hello auth quit select info role wait set setnx getset mget mset append strlen incr decr incrby decrby exists del unlink dbsize flushall flushdb",
 			"COMMAND INFO reset monitor debug time readonly readwrite asking 'client|kill' 'client|pause' 'client|unpause' 'client|unblock' 'client|reply' 'config|get' 'config|set' 'config|resetstat' 'config|rewrite' 'config|help' 'acl|whoami' 'acl|users' 'acl|list' 'acl|cat' 'acl|help' 'slowlog|get' 'slowlog|len' 'slowlog|reset' 'slowlog|help' 'latency|latest' 'latency|history' 'latency|reset' 'latency|doctor' 'latency|histogram' 'latency|help' 'memory|usage' 'memory|stats' 'memory|doctor' 'memory|malloc-stats' 'memory|purge' 'memory|help' 'function|flush' 'function|list' 'function|help' 'cluster|info' 'cluster|nodes' 'cluster|slots' 'cluster|shards' 'cluster|myid' 'cluster|help'",
+			"COMMAND INFO setex psetex getex getdel msetnx getrange substr setrange incrbyfloat lcs expire pexpire expireat pexpireat ttl pttl expiretime pexpiretime persist type rename renamenx copy touch randomkey keys scan 'object|encoding' 'object|freq' 'object|idletime' 'object|refcount' 'object|help'",
+			"COMMAND GETKEYS RENAME a b;COMMAND GETKEYS COPY a b;COMMAND GETKEYS MSETNX a 1 b 2;COMMAND GETKEYS LCS a b",
 			"COMMAND INFO 'client|id' 'client|getname' 'client|setname' 'client|info' 'client|list' 'client|no-evict' 'client|tracking' 'client|trackinginfo' 'client|getredir' 'client|help' 'command|count' 'command|docs' 'command|getkeys' 'command|info' 'command|list' 'command|help'",
 		} {
 			real.connect()
@@ -184,9 +206,14 @@ func TestSameAsRedisAtRandom(t *testing.T) {
 		rapid.StringN(0, 40, -1),
 		rapid.Custom(func(t *rapid.T) string { return strconv.FormatInt(rapid.Int64().Draw(t, "n"), 10) }),
 	)
-	option := rapid.SampledFrom([]string{"NX", "xx", "GET", "get", "nx", "bogus"})
+	option := rapid.SampledFrom([]string{"NX", "xx", "GET", "get", "nx", "bogus", "KEEPTTL"})
+	flag := rapid.SampledFrom([]string{"NX", "XX", "gt", "LT", "REPLACE", "PERSIST", "bogus"})
+	// Deadlines are absolute, or over: what depends on the very moment is left to other tests.
+	over := rapid.SampledFrom([]string{"-1", "0", "x"})
+	seconds := rapid.SampledFrom([]string{"4102444800", "4102444801", "1", "-5", "x"})
 	name := rapid.SampledFrom([]string{"GET", "SET", "SETNX", "GETSET", "MGET", "MSET", "APPEND", "STRLEN", "INCR", "DECR", "INCRBY", "DECRBY",
-		"EXISTS", "DEL", "UNLINK", "DBSIZE", "FLUSHALL", "FLUSHDB", "PING", "ECHO", "SELECT", "NOSUCH"})
+		"MSETNX", "GETDEL", "GETEX", "SETEX", "GETRANGE", "SETRANGE", "INCRBYFLOAT", "LCS", "EXPIRE", "EXPIREAT", "EXPIREAT", "EXPIRETIME", "PERSIST",
+		"TYPE", "RENAME", "RENAMENX", "COPY", "TOUCH", "EXISTS", "DEL", "UNLINK", "DBSIZE", "FLUSHALL", "PING", "ECHO", "SELECT", "NOSUCH"})
 	command := rapid.Custom(func(t *rapid.T) []string {
 		args := []string{name.Draw(t, "name")}
 		cmd := Lookup([]byte(args[0]))
@@ -194,6 +221,22 @@ func TestSameAsRedisAtRandom(t *testing.T) {
 			return append(args, rapid.SliceOfN(value, 0, 4).Draw(t, "arguments")...)
 		}
 		n := max(cmd.Arity, -cmd.Arity)
+		switch cmd.Name {
+		case "expire":
+			return append(append(args, key.Draw(t, "key"), over.Draw(t, "time")), rapid.SliceOfN(flag, 0, 2).Draw(t, "flags")...)
+		case "expireat":
+			return append(append(args, key.Draw(t, "key"), seconds.Draw(t, "time")), rapid.SliceOfN(flag, 0, 2).Draw(t, "flags")...)
+		case "setex":
+			return append(args, key.Draw(t, "key"), over.Draw(t, "time"), value.Draw(t, "value"))
+		case "copy":
+			return append(append(args, key.Draw(t, "key"), key.Draw(t, "key")), rapid.SliceOfN(flag, 0, 1).Draw(t, "flags")...)
+		case "getex":
+			return append(append(args, key.Draw(t, "key")), rapid.SampledFrom([][]string{nil, {"PERSIST"}, {"PXAT", "4102444800000"}, {"EXAT", "1"}, {"EXAT", "4102444800"}, {"x"}}).Draw(t, "option")...)
+		case "setrange":
+			return append(args, key.Draw(t, "key"), strconv.Itoa(rapid.IntRange(-1, 60).Draw(t, "offset")), value.Draw(t, "value"))
+		case "getrange":
+			return append(args, key.Draw(t, "key"), strconv.Itoa(rapid.IntRange(-50, 50).Draw(t, "from")), strconv.Itoa(rapid.IntRange(-50, 50).Draw(t, "to")))
+		}
 		if cmd.Arity < 0 && cmd.Name != "set" {
 			n += rapid.IntRange(0, 4).Draw(t, "more")
 		}

@@ -29,6 +29,10 @@ var stringCommands = []*Command{
 		Flags: words("write denyoom"), FirstKey: 1, LastKey: -1, Step: 2, KeyFlags: words("OW update"), Categories: words("@write @string @slow"),
 		Tips:  words("request_policy:multi_shard response_policy:all_succeeded"),
 		Group: "string", Since: "1.0.1", Summary: "Sets the values of several keys at once", Complexity: "O(N), N the number of keys"},
+	{Name: "msetnx", Arity: -3, Place: Write, Run: msetnx,
+		Flags: words("write denyoom"), FirstKey: 1, LastKey: -1, Step: 2, KeyFlags: words("OW insert"), Categories: words("@write @string @slow"),
+		Tips:  words("request_policy:multi_shard response_policy:agg_min"),
+		Group: "string", Since: "1.0.1", Summary: "Sets the values of several keys if none of them exists", Complexity: "O(N), N the number of keys"},
 	{Name: "append", Arity: 3, Place: Write, Run: appendValue,
 		Flags: words("write denyoom fast"), FirstKey: 1, LastKey: 1, Step: 1, KeyFlags: words("RW insert"), Categories: words("@write @string @fast"),
 		Group: "string", Since: "2.0.0", Summary: "Appends to the value of a key and returns the new length", Complexity: "O(N), N the new length: a value is written whole"},
@@ -54,7 +58,7 @@ func get(c *Ctx) { c.bulkOrNull(c.Tx.Get(c.Args[1])) }
 // setOptions is what stands behind SET's value.
 type setOptions struct {
 	nx, xx, get bool
-	expiry      string // the option about expiry, if there is one
+	expiry
 }
 
 // set follows Redis 7.0 in that NX and GET go together: then nothing is set when the old value is returned.
@@ -64,9 +68,11 @@ func set(c *Ctx) {
 		c.W.Error(errSyntax)
 		return
 	}
-	if o.expiry != "" {
-		c.W.Error("ERR the option " + o.expiry + " of SET is not supported: keys do not expire on this server; leave the option out")
-		return
+	var at int64
+	if o.timed() {
+		if at, ok = o.deadline(c); !ok {
+			return
+		}
 	}
 	key := c.Args[1]
 	var old []byte
@@ -76,7 +82,10 @@ func set(c *Ctx) {
 	}
 	skip := o.nx && found || o.xx && !found
 	if !skip {
-		c.Tx.Set(key, c.Args[2])
+		if o.option == "keepttl" {
+			at, _ = c.Tx.Deadline(key)
+		}
+		c.Tx.SetUntil(key, c.Args[2], at)
 	}
 	switch {
 	case o.get:
@@ -97,25 +106,13 @@ func parseSetOptions(c *Ctx) (o setOptions, ok bool) {
 			o.xx = true
 		case c.is(i, "get"):
 			o.get = true
-		case c.is(i, "keepttl") && (o.expiry == "" || o.expiry == "KEEPTTL"):
-			o.expiry = "KEEPTTL"
-		case o.expiry == "" && i+1 < len(c.Args) && expiryOption(c.Args[i]) != "":
-			o.expiry = expiryOption(c.Args[i])
-			i++
 		default:
-			return o, false
+			if i, ok = o.parse(c, i, "keepttl"); !ok {
+				return o, false
+			}
 		}
 	}
 	return o, true
-}
-
-func expiryOption(arg []byte) string {
-	for _, o := range [...][2]string{{"ex", "EX"}, {"px", "PX"}, {"exat", "EXAT"}, {"pxat", "PXAT"}} {
-		if equalFold(arg, o[0]) {
-			return o[1]
-		}
-	}
-	return ""
 }
 
 func setnx(c *Ctx) {
@@ -150,6 +147,23 @@ func mset(c *Ctx) {
 	c.W.OK()
 }
 
+func msetnx(c *Ctx) {
+	if len(c.Args)%2 == 0 {
+		c.W.Error(wrongArity("msetnx"))
+		return
+	}
+	for i := 1; i < len(c.Args); i += 2 {
+		if _, found := c.Tx.Get(c.Args[i]); found {
+			c.bit(false)
+			return
+		}
+	}
+	for i := 1; i < len(c.Args); i += 2 {
+		c.Tx.Set(c.Args[i], c.Args[i+1])
+	}
+	c.bit(true)
+}
+
 func appendValue(c *Ctx) {
 	key, tail := c.Args[1], c.Args[2]
 	old, found := c.Tx.Get(key)
@@ -159,8 +173,14 @@ func appendValue(c *Ctx) {
 	}
 	value := c.Scratch(len(old) + len(tail))
 	copy(value[copy(value, old):], tail)
-	c.Tx.Set(key, value)
+	c.overwrite(key, value)
 	c.W.Int(int64(len(value)))
+}
+
+// overwrite gives a key another value; it expires when it would have expired.
+func (c *Ctx) overwrite(key, value []byte) {
+	at, _ := c.Tx.Deadline(key)
+	c.Tx.SetUntil(key, value, at)
 }
 
 func strlen(c *Ctx) {
@@ -201,6 +221,6 @@ func add(c *Ctx, by int64) {
 		return
 	}
 	n += by
-	c.Tx.Set(c.Args[1], strconv.AppendInt(c.Scratch(20)[:0], n, 10))
+	c.overwrite(c.Args[1], strconv.AppendInt(c.Scratch(20)[:0], n, 10))
 	c.W.Int(n)
 }

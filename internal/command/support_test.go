@@ -13,35 +13,55 @@ import (
 // mapTx is the store as a map. It keeps the contract of Tx by being unforgiving: what Set was given is read at commit, not
 // before, and what Get returned is spoiled then.
 type mapTx struct {
-	committed map[string][]byte
-	writes    map[string]func() ([]byte, bool) // of the running transaction
+	committed map[string]entry
+	writes    map[string]func() (entry, bool) // of the running transaction
 	flushed   bool
 	lent      [][]byte
 	wrote     int
+	stamp     uint64
+	now       func() int64
+}
+
+type entry struct {
+	value    []byte
+	deadline int64
+}
+
+func (m *mapTx) get(key string) (entry, bool) {
+	e, ok := m.committed[key]
+	ok = ok && !m.flushed
+	if w, mine := m.writes[key]; mine {
+		e, ok = w()
+	}
+	return e, ok && (e.deadline == 0 || e.deadline > m.now())
 }
 
 func (m *mapTx) Get(key []byte) ([]byte, bool) {
-	if w, ok := m.writes[string(key)]; ok {
-		return w()
+	e, ok := m.get(string(key))
+	if _, mine := m.writes[string(key)]; ok && !mine {
+		e.value = slices.Clone(e.value)
+		m.lent = append(m.lent, e.value)
 	}
-	if v, ok := m.committed[string(key)]; ok && !m.flushed {
-		lent := slices.Clone(v)
-		m.lent = append(m.lent, lent)
-		return lent, true
-	}
-	return nil, false
+	return e.value, ok
 }
 
-func (m *mapTx) Set(key, value []byte) {
+func (m *mapTx) Deadline(key []byte) (int64, bool) {
+	e, ok := m.get(string(key))
+	return e.deadline, ok
+}
+
+func (m *mapTx) Set(key, value []byte) { m.SetUntil(key, value, 0) }
+
+func (m *mapTx) SetUntil(key, value []byte, deadline int64) {
 	m.wrote++
-	m.writes[string(key)] = func() ([]byte, bool) { return value, true }
+	m.writes[string(key)] = func() (entry, bool) { return entry{value, deadline}, true }
 }
 
 func (m *mapTx) Del(key []byte) bool {
-	_, ok := m.Get(key)
+	_, ok := m.get(string(key))
 	if ok {
 		m.wrote++
-		m.writes[string(key)] = func() ([]byte, bool) { return nil, false }
+		m.writes[string(key)] = func() (entry, bool) { return entry{}, false }
 	}
 	return ok
 }
@@ -52,35 +72,50 @@ func (m *mapTx) FlushAll() {
 	clear(m.writes)
 }
 
-func (m *mapTx) Len() int {
-	keys := map[string]bool{}
+func (m *mapTx) keys() (keys []string) {
 	for k := range m.committed {
-		keys[k] = !m.flushed
-	}
-	for k, w := range m.writes {
-		_, keys[k] = w()
-	}
-	n := 0
-	for _, there := range keys {
-		if there {
-			n++
+		if _, mine := m.writes[k]; !mine {
+			keys = append(keys, k)
 		}
 	}
-	return n
+	keys = slices.AppendSeq(keys, maps.Keys(m.writes))
+	keys = slices.DeleteFunc(keys, func(k string) bool { _, there := m.get(k); return !there })
+	slices.Sort(keys)
+	return keys
+}
+
+func (m *mapTx) Len() int { return len(m.keys()) }
+
+// Scan gives one key a time.
+func (m *mapTx) Scan(cursor uint64, visit func([]byte)) uint64 {
+	keys := m.keys()
+	at := int(cursor >> 32)
+	if at < len(keys) {
+		visit([]byte(keys[at]))
+	}
+	if at+1 >= len(keys) {
+		return 0
+	}
+	return uint64(at+1) << 32
+}
+
+func (m *mapTx) Stamp() uint64 {
+	m.stamp++
+	return m.stamp
 }
 
 func (m *mapTx) begin() {
-	m.writes, m.flushed, m.wrote, m.lent = map[string]func() ([]byte, bool){}, false, 0, nil
+	m.writes, m.flushed, m.wrote, m.lent = map[string]func() (entry, bool){}, false, 0, nil
 }
 
 func (m *mapTx) commit() {
-	next := map[string][]byte{}
+	next := map[string]entry{}
 	if !m.flushed {
 		next = maps.Clone(m.committed)
 	}
 	for k, w := range m.writes {
-		if v, ok := w(); ok {
-			next[k] = slices.Clone(v)
+		if e, ok := w(); ok {
+			next[k] = entry{slices.Clone(e.value), e.deadline}
 		} else {
 			delete(next, k)
 		}
@@ -110,7 +145,8 @@ type node struct {
 }
 
 func newNode(t testing.TB) *node {
-	n := &node{t: t, now: 1_700_000_000_000, tx: &mapTx{committed: map[string][]byte{}}}
+	n := &node{t: t, now: 1_700_000_000_000, tx: &mapTx{committed: map[string]entry{}}}
+	n.tx.now = n.Now
 	n.client = Client{ID: 3, Addr: "127.0.0.1:5000", LAddr: "127.0.0.1:7001", Created: n.now - 5000, Proto: 2}
 	n.params = NewParams(map[string]string{"port": "7001", "maxclients": "10000", "enable-debug-command": "no"})
 	n.notes.Times = []Times{NewTimes()}
@@ -181,7 +217,9 @@ func (n *node) execute(args [][]byte) {
 	}
 	n.tx.begin()
 	before := len(n.ctx.W.Buf)
-	cmd.Run(&n.ctx)
+	for again := true; again; again = n.ctx.Walk.More {
+		cmd.Run(&n.ctx)
+	}
 	if n.tx.wrote > 0 && cmd.Place != Write {
 		n.t.Fatalf("%s wrote, but its place is %d", cmd.Name, cmd.Place)
 	}

@@ -31,6 +31,7 @@ type Command struct {
 	Flags                   []string
 	FirstKey, LastKey, Step int // positions of the keys; a negative LastKey counts from the end; 0: no keys
 	KeyFlags                []string
+	SecondKeyFlags          []string // of the second key, where it is used otherwise than the first
 	KeyNotes                string
 	Categories              []string
 	Tips                    []string
@@ -49,8 +50,8 @@ var (
 )
 
 func init() {
-	for _, group := range [][]*Command{stringCommands, keyspaceCommands, connectionCommands, clientCommands, serverCommands, introspectionCommands,
-		configCommands, aclCommands, slowlogCommands, latencyCommands, operatorCommands} {
+	for _, group := range [][]*Command{stringCommands, stringTTLCommands, substringCommands, keyspaceCommands, renameCommands, expireCommands, scanCommands, objectCommands,
+		connectionCommands, clientCommands, serverCommands, introspectionCommands, configCommands, aclCommands, slowlogCommands, latencyCommands, operatorCommands} {
 		all = append(all, group...)
 	}
 	size := 1 << bits.Len(uint(len(all)*4)) // at most a quarter full: nearly every name is found at the first try

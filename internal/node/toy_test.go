@@ -86,6 +86,11 @@ func (e *toy) Wait(time.Duration) {
 // command.Tx
 
 func (e *toy) Get(key []byte) ([]byte, bool) { v, ok := e.data[string(key)]; return v, ok }
+func (e *toy) Deadline(key []byte) (int64, bool) {
+	_, ok := e.data[string(key)]
+	return 0, ok
+}
+func (e *toy) SetUntil(key, value []byte, _ int64) { e.Set(key, value) }
 func (e *toy) Set(key, value []byte) {
 	if !e.still {
 		e.data[string(key)] = bytes.Clone(value)
@@ -98,6 +103,13 @@ func (e *toy) Del(key []byte) bool {
 }
 func (e *toy) FlushAll() { clear(e.data) }
 func (e *toy) Len() int  { return len(e.data) }
+func (e *toy) Scan(_ uint64, visit func([]byte)) uint64 {
+	for k := range e.data {
+		visit([]byte(k))
+	}
+	return 0
+}
+func (e *toy) Stamp() uint64 { return 1 }
 
 // Engine
 

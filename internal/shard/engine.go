@@ -252,7 +252,7 @@ func (e *Engine) intact() bool {
 // one fence, and leaves them for the core.
 func (e *Engine) execute() bool {
 	e.lookAhead()
-	n := 0
+	n, more := 0, false
 	for n < batch && e.queue.len() > 0 {
 		r := *e.queue.at(0)
 		if r.Cmd.Name == cmdWait {
@@ -265,7 +265,8 @@ func (e *Engine) execute() bool {
 			break // it would see keys that are about to go
 		}
 		if !e.run(r) {
-			break // no room: it stays at the front
+			more = r.walk.More
+			break // no room, or not done: it stays at the front
 		}
 		e.queue.pop()
 		n++
@@ -280,7 +281,7 @@ func (e *Engine) execute() bool {
 		e.log.Commit()
 	}
 	e.counts.Executed += uint64(n)
-	return n > 0
+	return n > 0 || more
 }
 
 // lookAhead has the memory fetched that the first keys of the queued commands will need.
@@ -299,12 +300,18 @@ func (e *Engine) lookAhead() {
 	clear(e.ahead)
 }
 
-// run executes one command at P, on the newest versions. False: its slots have no room, and nothing was done.
+// run executes one command at P, on the newest versions. False: its slots have no room, and nothing was done; or it wants
+// to be run again (command.Walk), and nothing else meanwhile.
 func (e *Engine) run(r *Request) bool {
 	mark := len(r.W.Buf)
 	tx := e.st.Begin()
 	// One context for all that P executes: what a command computes lives there until the commit.
-	r.Cmd.Run(point(&e.ctx, r, tx, e.cfg.Server))
+	c := point(&e.ctx, r, tx, e.cfg.Server)
+	c.Walk = r.walk
+	r.Cmd.Run(c)
+	if r.walk = c.Walk; r.walk.More {
+		return false
+	}
 	if tx.Writes() > 0 && e.tooFewCopies() {
 		r.W.Buf = append(r.W.Buf[:mark], "-"+errCopies+"\r\n"...)
 		r.gate = 0

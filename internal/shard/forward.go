@@ -162,13 +162,18 @@ func (e *Engine) forwardedRequest(from int, m *reader) bool {
 		return false
 	}
 	r.Cmd = command.Lookup(r.Args[0])
-	if r.Cmd == nil || command.Check(r.Cmd, r.Args) != "" || r.Cmd.Place == command.Here && r.Cmd.Name != cmdWait {
+	if command.Check(r.Cmd, r.Args) != "" {
 		return false // the backup has checked it
+	}
+	r.Cmd = r.Cmd.Resolve(r.Args)
+	if r.Cmd.Place == command.Here && r.Cmd.Name != cmdWait {
+		return false
 	}
 	if !e.primary() && (r.Cmd.Place != command.Read || e.elsewhere.Load()) {
 		return false // only reads, and only where they belong
 	}
 	r.Client.Proto = r.W.Proto
+	r.Behind = e.primary() // a read comes here because a write is before it, or because P's clock is to decide
 	e.Submit(r)
 	// P gives up a little before the backup does, so that its answer, which knows more, comes first.
 	budget := int64(left) * int64(time.Millisecond)

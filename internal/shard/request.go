@@ -22,6 +22,7 @@ type Request struct {
 	deadline int64
 	seq      uint64 // of the record that it wrote last; 0: it wrote none
 	gate     uint64 // the reply leaves when S has reached this
+	walk     command.Walk
 	executed bool   // Owner.Executed has been called
 	from     origin // a forwarded request's way back
 	to       int    // the member that it was forwarded to
@@ -50,7 +51,7 @@ const (
 )
 
 func (r *Request) init(deadline int64) {
-	r.deadline, r.seq, r.gate, r.executed = deadline, 0, 0, false
+	r.deadline, r.seq, r.gate, r.walk, r.executed = deadline, 0, 0, command.Walk{}, false
 }
 
 // prepare points the request's own context at its arguments, its reply and a view of the store.
@@ -78,6 +79,9 @@ func (r *Request) complete() {
 }
 
 func (r *Request) fail(text string) {
+	if r.walk.More {
+		r.W.Buf = r.W.Buf[:0] // the beginning of a reply
+	}
 	r.W.Error(text)
 	r.complete()
 }

@@ -32,6 +32,7 @@ type rig struct {
 	policy     replication.Policy
 	mirrors    int
 	events     io.Writer
+	wall       [8]int64 // the members' wall clocks, unix ms
 }
 
 type member struct {
@@ -83,7 +84,7 @@ func (r *rig) start(m *member) error {
 	}
 	m.e, err = New(Config{
 		Self: m.id, Members: names, Policy: r.policy, Mirrors: r.mirrors, CommandTimeout: time.Second, QueueLimit: 1 << 16,
-		Buffers: pmem.Heap(BufferSize(len(names))), Server: testServer{}, Core: core,
+		Buffers: pmem.Heap(BufferSize(len(names))), Server: testServer{wall: &r.wall[m.id]}, Core: core,
 		Event: func(text string) {
 			if r.events != nil {
 				fmt.Fprintf(r.events, "%s: %s\n", m.name, text)
@@ -122,7 +123,7 @@ func newRequest(client *command.Client, args ...string) *request {
 	for _, a := range args {
 		q.Args = append(q.Args, []byte(a))
 	}
-	q.Cmd = command.Lookup(q.Args[0])
+	q.Cmd = command.Lookup(q.Args[0]).Resolve(q.Args)
 	q.Client = client
 	q.W = resp.Writer{Proto: 2}
 	q.Owner = q
@@ -140,9 +141,12 @@ func (r *rig) issue(m *member, q *request) *request {
 }
 
 // testServer is a node of which commands only ask the time.
-type testServer struct{ command.Server }
+type testServer struct {
+	command.Server
+	wall *int64
+}
 
-func (testServer) Now() int64       { return 0 }
+func (s testServer) Now() int64     { return *s.wall }
 func (testServer) RoleName() string { return "master" }
 
 // newShmRig is a cluster on shared memory, formed and serving.

@@ -26,6 +26,8 @@ import (
 //	pending                   what is on the way
 //	where                     what of P's last record is at each member, and whether it is durable there
 //	tick 100ms                time passes
+//	wall B1 1000              a member's wall clock shows 1000 ms; all begin at 0
+//	timers                    when the members have to be stepped although nothing arrives
 //	crash B1, restart B1      the process ends; starts again from its memory, and is connected
 //	poke B1 S 1 2            a word of an old epoch lands: S of epoch 1 is 2
 //	break B1 P                a connection is lost; "connect B1 P" makes a new one
@@ -107,6 +109,16 @@ func (s *simRig) line(w []string) {
 		var ms int64
 		fmt.Sscanf(w[1], "%dms", &ms)
 		s.now += ms * 1e6
+	case w[0] == "wall":
+		if _, err := fmt.Sscan(w[2], &s.wall[s.member(w[1]).id]); err != nil {
+			s.t.Fatal(err)
+		}
+	case w[0] == "timers":
+		for _, m := range s.members {
+			if at := m.e.Wake(); m.e != nil && at != 0 {
+				fmt.Fprintf(&s.story, "  %s in %d ms\n", m.name, max(at-s.now, 0)/1e6)
+			}
+		}
 	case w[0] == "crash":
 		s.crash(s.member(w[1]))
 	case w[0] == "restart":
