@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 
 	"whale/fabric"
 	"whale/fabric/shm"
@@ -61,6 +62,13 @@ func (cfg *Config) checkAddresses() error {
 			"use a loopback address, or accept that with --insecure", cfg.FabricListen)
 	}
 	return nil
+}
+
+// names are what messages call the members: by folders where they are known here.
+func (cfg *Config) names() []string {
+	names := slices.Clone(cfg.Peers)
+	names[cfg.ID] = cfg.Dir
+	return names
 }
 
 // openFabric makes this node's endpoint.
