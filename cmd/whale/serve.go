@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -67,7 +68,7 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	err := f.settings.Load(cmd.Flags(), os.LookupEnv)
 	if err == nil {
 		f.cfg, err = nodeConfig(&f.settings)
-		f.cfg.File = cmd.Flag(config.FileFlag).Value.String()
+		f.cfg.File = cmp.Or(cmd.Flag(config.FileFlag).Value.String(), os.Getenv(config.Env(config.FileFlag)))
 	}
 	if err != nil {
 		return &node.PermanentError{Err: err}
@@ -88,8 +89,13 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 		}
 		f.cfg.Observe = report
 	}
+	manager, err := node.NewNotifier()
+	if err != nil {
+		return err
+	}
 	observe := f.cfg.Observe
 	f.cfg.Observe = func(s node.State) {
+		manager.State(s)
 		switch {
 		case s.Failed != "":
 			f.cfg.Log.Error("the shard is not served", "error", s.Failed)
@@ -111,6 +117,8 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 	if n.Admin() != "" {
 		f.cfg.Log.Log(cmd.Context(), listenLevel(f.stateFD), "listening for operators", "address", "http://"+n.Admin())
 	}
+	manager.Ready()
+	defer context.AfterFunc(ctx, manager.Stopping)()
 	err = n.Run(ctx)
 	if cerr := n.Close(); err == nil {
 		err = cerr

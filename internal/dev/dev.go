@@ -125,7 +125,7 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 	}
 	for i := range cfg.Nodes {
 		args := append(append([]string{}, cfg.Program...), "--id", strconv.Itoa(i), "--fabric", cfg.Fabric,
-			"--peers", strings.Join(peers, ","), "--dir", folders[i], "--listen", c.address(i), "--secret", secret)
+			"--peers", strings.Join(peers, ","), "--dir", folders[i], "--listen", c.address(i), "--secret", secret, "--admin", "127.0.0.1:0")
 		m := &member{id: i, args: append(args, cfg.Flags...), folder: folders[i], stopLimit: cfg.StopLimit, events: c.events}
 		c.nodes = append(c.nodes, m)
 		if err := m.start(); err != nil {
@@ -243,9 +243,9 @@ func (c *Cluster) unready() string {
 func (c *Cluster) Table() {
 	var table strings.Builder
 	w := tabwriter.NewWriter(&table, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "NODE\tREDIS\tROLE\tPID\tFOLDER")
+	fmt.Fprintln(w, "NODE\tREDIS\tROLE\tPID\tOPERATORS\tFOLDER")
 	for i, m := range c.nodes {
-		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%s\n", i, c.address(i), m.state.Role, m.pid(), m.folder)
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\thttp://%s/metrics\t%s\n", i, c.address(i), m.state.Role, m.pid(), m.state.Admin, m.folder)
 	}
 	w.Flush()
 	c.say("Whale: %d nodes, data in %s\n\n%s\nTry, in another terminal: what one node has acknowledged, every node answers.\n\n"+
