@@ -26,15 +26,13 @@ func (c *Core) stepBackup(in *replication.Input, out *replication.Effects) {
 	refreshed, fetched := c.arrived(in.Done)
 	c.forward(in.Appended)
 	if in.Refresh {
-		c.copyFrom(0, c.geo.Control()+plog.OffS, 8)
-		ops := c.ops[0]
-		ops[len(ops)-1].Local.Off = c.at(c.geo.Control() + replication.OffScratch)
-		c.signal(0, c.id(idRefresh, 0))
+		c.CopyWord(0, c.Geo.Control()+plog.OffS, c.Geo.Control()+replication.OffScratch)
+		c.Signal(0, c.ID(idRefresh, 0))
 	}
 	for _, r := range in.Fetch {
-		off, n := c.geo.Span(r)
-		c.copyFrom(0, c.geo.Arena()+off, n)
-		c.signal(0, c.id(idFetch, 0))
+		off, n := c.Geo.Span(r)
+		c.CopyFrom(0, c.Geo.Arena()+off, n)
+		c.Signal(0, c.ID(idFetch, 0))
 	}
 	out.Fresh, out.Fetched = refreshed, fetched
 	c.report(in, out)
@@ -43,7 +41,7 @@ func (c *Core) stepBackup(in *replication.Input, out *replication.Effects) {
 
 func (c *Core) arrived(done []replication.Done) (refreshed, fetched bool) {
 	for _, d := range done {
-		kind, seq := c.mine(d.ID)
+		kind, seq := c.Mine(d.ID)
 		switch kind {
 		case idForward:
 			c.forwarded = max(c.forwarded, seq)
@@ -63,31 +61,15 @@ func (c *Core) forward(recs []plog.Rec) {
 		return
 	}
 	c.end = recs[len(recs)-1].Seq
-	next := c.view.Self + 1
-	if next >= len(c.view.Members) || next <= c.view.Mirrors {
+	next := c.View.Self + 1
+	if next >= len(c.View.Members) || next <= c.View.Mirrors {
 		// The end of the chain, or a mirror whose successor is one too.
 		c.sent, c.forwarded = c.end, c.end
 		return
 	}
-	var off, n uint64
-	posted := false
-	for _, r := range recs {
-		if r.Flags&plog.Direct != 0 {
-			continue
-		}
-		o, l := c.geo.Span(r)
-		if n > 0 && o == off+n {
-			n += l
-			continue
-		}
-		if n > 0 {
-			c.copyTo(next, c.geo.Arena()+off, n, 0)
-		}
-		off, n, posted = o, l, true
-	}
-	if posted {
-		c.copyTo(next, c.geo.Arena()+off, n, fabric.Notify)
-		c.flush(next, fabric.Durable, c.id(idForward, c.end))
+	relayed := func(r *plog.Rec) bool { return r.Flags&plog.Direct == 0 }
+	if c.Bytes(next, recs, relayed, fabric.Notify) > 0 {
+		c.Flush(next, fabric.Durable, c.ID(idForward, c.end))
 		c.sent = c.end
 		return
 	}
@@ -96,7 +78,7 @@ func (c *Core) forward(recs []plog.Rec) {
 		return
 	}
 	// A forward is on its way and these need none: they count when it has arrived.
-	c.flush(next, fabric.Visible, c.id(idForward, c.end))
+	c.Flush(next, fabric.Visible, c.ID(idForward, c.end))
 	c.sent = c.end
 }
 
@@ -105,7 +87,7 @@ func (c *Core) forward(recs []plog.Rec) {
 func (c *Core) report(in *replication.Input, out *replication.Effects) {
 	now := replication.Progress{Drained: in.Drained, Durable: c.end, Forwarded: c.forwarded}
 	asked := in.Asked != c.asked
-	full := now.Drained-min(now.Drained, c.toldLoud) >= c.geo.RingSlots/4
+	full := now.Drained-min(now.Drained, c.toldLoud) >= c.Geo.RingSlots/4
 	quiet := in.Idle && now != c.told
 	// An answer waits until everything that can be done here is done: P would otherwise ask again.
 	if !(asked && in.Idle) && !full && !quiet {
@@ -121,5 +103,5 @@ func (c *Core) report(in *replication.Input, out *replication.Effects) {
 	}
 	c.told = now
 	out.Report, out.HasReport = now, true
-	c.copyTo(0, c.geo.Control()+plog.OffPeer(c.self().ID), 24, flags)
+	c.Report(flags)
 }

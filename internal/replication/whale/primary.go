@@ -9,7 +9,8 @@ import (
 // primary is what P keeps.
 type primary struct {
 	peers     []peer
-	published uint64 // S and DW as the backups' control pages have them
+	recs      []plog.Rec // scratch of multicast
+	published uint64     // S and DW as the backups' control pages have them
 	pubDW     uint64
 	ask       uint64
 	nextTick  int64
@@ -51,12 +52,12 @@ func (c *Core) stepPrimary(in *replication.Input, out *replication.Effects) {
 	}
 	behind := c.behind()
 	if behind && in.Now >= c.nextTick {
-		c.askAll(func(p *peer) bool { return c.lags(p) })
+		c.askAll(func(p *peer) bool { return p.reported.Lags(c.end) })
 		c.nextTick = in.Now + tick
 	}
 	if in.Idle && (c.published != c.s || c.pubDW != c.dw) {
 		for i := 1; i < len(c.peers); i++ {
-			c.publish(i, 0)
+			c.Publish(i, 0)
 		}
 		c.published, c.pubDW = c.s, c.dw
 	}
@@ -72,7 +73,7 @@ func (c *Core) stepPrimary(in *replication.Input, out *replication.Effects) {
 // completed counts the flushes that ended. Only a flush says that slots are visible and bytes durable (trap 1).
 func (c *Core) completed(done []replication.Done) {
 	for _, d := range done {
-		kind, seq := c.mine(d.ID)
+		kind, seq := c.Mine(d.ID)
 		if kind != idFlush || d.Peer >= len(c.peers) {
 			continue
 		}
@@ -84,17 +85,11 @@ func (c *Core) completed(done []replication.Done) {
 	}
 }
 
-// reports takes what the members wrote into P's control page. It is their memory's word: nothing beyond P's own log end is
-// believed.
+// reports takes what the members wrote into P's control page.
 func (c *Core) reports(reports []replication.Progress) {
 	for i := 1; i < len(c.peers) && i < len(reports); i++ {
-		p, r := &c.peers[i], reports[i]
-		if r.Drained > c.end || r.Durable > c.end || r.Forwarded > c.end {
-			continue
-		}
-		p.reported.Drained = max(p.reported.Drained, r.Drained)
-		p.reported.Durable = max(p.reported.Durable, r.Durable)
-		p.reported.Forwarded = max(p.reported.Forwarded, r.Forwarded)
+		p := &c.peers[i]
+		p.reported.Add(reports[i], c.end)
 		p.durable = max(p.durable, p.reported.Durable)
 	}
 }
@@ -121,88 +116,56 @@ func (c *Core) advance() {
 // multicast sends the slots of the records to every backup, and their bytes to the mirrors and, small ones or those sent
 // again, to all.
 func (c *Core) multicast(recs []plog.Rec, out *replication.Effects) {
+	c.recs = c.recs[:0]
 	for _, r := range recs {
 		c.end = r.Seq
-		if r.Len <= DirectMax || r.Seq <= c.view.End || c.view.Policy == replication.All {
+		if r.Len <= DirectMax || r.Seq <= c.View.End || c.View.Policy == replication.All {
 			r.Flags |= plog.Direct
 		}
-		out.Slots = append(out.Slots, plog.Slot{Rec: r, S: c.s, DW: c.dw, Epoch: c.view.Epoch})
+		out.Slots = append(out.Slots, plog.Slot{Rec: r, S: c.s, DW: c.dw, Epoch: c.View.Epoch})
+		c.recs = append(c.recs, r)
 	}
 	for i := 1; i < len(c.peers); i++ {
 		p := &c.peers[i]
-		slots := out.Slots
-		for len(slots) > 0 && slots[0].Seq <= c.view.Members[i].DataEnd {
-			slots = slots[1:] // it has them
+		recs := c.recs
+		for len(recs) > 0 && recs[0].Seq <= c.View.Members[i].DataEnd {
+			recs = recs[1:] // it has them
 		}
-		if len(slots) == 0 {
+		if len(recs) == 0 {
 			p.visible = c.end
 			continue
 		}
-		c.bytes(i, slots, func(direct bool) bool { return direct || c.mirror(i) })
-		c.slots(i, slots)
+		relayed := func(r *plog.Rec) bool { return r.Flags&plog.Direct == 0 }
+		if c.mirror(i) {
+			c.Bytes(i, recs, nil, 0)
+			for k := range recs {
+				if relayed(&recs[k]) {
+					p.toRelay += uint64(recs[k].Len)
+				}
+			}
+		} else {
+			c.Bytes(i, recs, func(r *plog.Rec) bool { return !relayed(r) }, 0)
+		}
+		c.Slots(i, recs[0].Seq, uint64(len(recs)), 0)
 		switch {
 		case c.bad == FaultEarlyCommit:
-			c.signal(i, c.id(idFlush, c.end))
-		case c.mirror(i) || c.view.Policy == replication.Metadata && c.bad != FaultVisibleSlots:
-			c.flush(i, fabric.Durable, c.id(idFlush, c.end))
+			c.Signal(i, c.ID(idFlush, c.end))
+		case c.mirror(i) || c.View.Policy == replication.Metadata && c.bad != FaultVisibleSlots:
+			c.Flush(i, fabric.Durable, c.ID(idFlush, c.end))
 		default:
-			c.flush(i, fabric.Visible, c.id(idFlush, c.end))
+			c.Flush(i, fabric.Visible, c.ID(idFlush, c.end))
 		}
-		if i == 1 && c.view.Policy == replication.Metadata {
+		if i == 1 && c.View.Policy == replication.Metadata {
 			// P is the head of the chain itself. Nobody waits for these bytes.
-			c.bytes(i, slots, func(direct bool) bool { return !direct })
+			p.toRelay += c.Bytes(i, recs, relayed, 0)
 		}
-		if c.end-p.rungAt >= c.geo.RingSlots/4 || p.toRelay >= notifyBytes {
-			c.notify(i)
+		if c.end-p.rungAt >= c.Geo.RingSlots/4 || p.toRelay >= notifyBytes {
+			c.Notify(i)
 			p.rungAt, p.toRelay = c.end, 0
 		}
 	}
 	// The slots carried them.
 	c.published, c.pubDW = max(c.published, out.Slots[len(out.Slots)-1].S), max(c.pubDW, out.Slots[len(out.Slots)-1].DW)
-}
-
-// bytes posts to peer i the log bytes of the records that want chooses by being direct or not, adjacent ones as one write.
-func (c *Core) bytes(i int, slots []plog.Slot, want func(direct bool) bool) {
-	p := &c.peers[i]
-	var off, n uint64
-	for k := range slots {
-		r := &slots[k].Rec
-		direct := r.Flags&plog.Direct != 0
-		if !want(direct) {
-			continue
-		}
-		o, l := c.geo.Span(*r)
-		if !direct {
-			p.toRelay += l
-		}
-		if n > 0 && o == off+n {
-			n += l
-			continue
-		}
-		if n > 0 {
-			c.copyTo(i, c.geo.Arena()+off, n, 0)
-		}
-		off, n = o, l
-	}
-	if n > 0 {
-		c.copyTo(i, c.geo.Arena()+off, n, 0)
-	}
-}
-
-// slots posts a run of slots, in two writes where it crosses the ring's end.
-func (c *Core) slots(i int, slots []plog.Slot) {
-	first, n := slots[0].Seq, uint64(len(slots))
-	if room := c.geo.RingSlots - first%c.geo.RingSlots; n > room {
-		c.copyTo(i, c.geo.SlotOff(first), room*plog.SlotSize, 0)
-		first, n = first+room, n-room
-	}
-	c.copyTo(i, c.geo.SlotOff(first), n*plog.SlotSize, 0)
-}
-
-// publish posts S, DW and the count of questions from P's own control page. A word there may grow before the write has
-// completed: what leaves then is newer, and as true.
-func (c *Core) publish(i int, flags fabric.Flags) {
-	c.copyTo(i, c.geo.Control(), replication.OffAsk+8, flags)
 }
 
 // askAll rings the backups that answer to want, and asks them to report at once.
@@ -216,35 +179,28 @@ func (c *Core) askAll(want func(*peer) bool) {
 			c.ask++
 			asked = true
 		}
-		c.publish(i, fabric.Notify)
+		c.Publish(i, fabric.Notify)
 		c.peers[i].rungAt, c.peers[i].toRelay = c.end, 0
 	}
 }
 
-// lags tells whether a backup's report is behind P's log.
-func (c *Core) lags(p *peer) bool {
-	r := &p.reported
-	return r.Drained < c.end || r.Durable < c.end || r.Forwarded < c.end
-}
-
 func (c *Core) behind() bool {
 	for i := 1; i < len(c.peers); i++ {
-		if c.lags(&c.peers[i]) {
+		if c.peers[i].reported.Lags(c.end) {
 			return true
 		}
 	}
 	return false
 }
 
-// room is the number of slots that every ring still takes: a slot is never overwritten before it was drained.
+// room is the number of slots that every ring still takes.
 func (c *Core) room() int {
-	room := c.geo.RingSlots
+	room := int(c.Geo.RingSlots)
 	for i := 1; i < len(c.peers); i++ {
-		used := c.end - min(c.end, c.peers[i].reported.Drained)
-		room = min(room, c.geo.RingSlots-min(used, c.geo.RingSlots))
+		room = min(room, c.Room(c.peers[i].reported.Drained, c.end))
 	}
-	return int(room)
+	return room
 }
 
 // mirror tells whether the member with this index gets the bytes before a write is acknowledged.
-func (c *Core) mirror(i int) bool { return i >= 1 && i <= c.view.Mirrors }
+func (c *Core) mirror(i int) bool { return i >= 1 && i <= c.View.Mirrors }
