@@ -22,7 +22,7 @@ func devCmd() *cobra.Command {
 	var arena config.Size
 	var timeout time.Duration
 	var threads, mirrors int
-	var policy string
+	var policy, protocol string
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run a whole cluster on this machine, to try things",
@@ -41,7 +41,7 @@ All copies are on this one machine: they survive the end of processes, not that 
 			}
 			cfg.Program = []string{self, "serve"}
 			cfg.Out = cmd.OutOrStdout()
-			for _, name := range []string{"arena", "timeout", "threads", "policy", "mirrors"} {
+			for _, name := range []string{"arena", "timeout", "threads", "policy", "mirrors", "protocol"} {
 				if f := cmd.Flags().Lookup(name); f.Changed {
 					cfg.Flags = append(cfg.Flags, "--"+name, f.Value.String())
 				}
@@ -61,6 +61,7 @@ All copies are on this one machine: they survive the end of processes, not that 
 	fl.Var(&arena, "arena", "memory of each node for records (default: that of the existing data, or 1GiB)")
 	fl.DurationVar(&timeout, "timeout", node.DefaultCommandTimeout, "a command that is not done by then fails")
 	fl.StringVar(&policy, "policy", "mirror", "what is durable where before a write is acknowledged: mirror, metadata or all")
+	fl.StringVar(&protocol, "protocol", "whale", "how writes are replicated: whale or chain")
 	fl.IntVar(&mirrors, "mirrors", 1, "policy mirror: backups that hold the data before a write is acknowledged")
 	fl.IntVar(&threads, "threads", 1, "threads of each node that serve clients")
 	return cmd

@@ -17,6 +17,7 @@ type Settings struct {
 	Secret string `name:"secret" help:"file with the cluster's secret: 64 hexadecimal digits, mode 0600 (required)"`
 
 	Arena     Size          `name:"arena" help:"memory for records, in a file of the data folder, the same at all nodes (default: that of the existing file, or 1GiB)"`
+	Protocol  string        `name:"protocol" default:"whale" help:"how writes are replicated: whale, or chain (classic chain replication, to compare with); the same at all nodes"`
 	Policy    string        `name:"policy" default:"mirror" help:"what is durable where before a write is acknowledged: mirror, metadata or all; the primary's setting counts"`
 	Mirrors   int           `name:"mirrors" default:"1" help:"policy mirror: backups that hold the data before a write is acknowledged"`
 	MinCopies int           `name:"min-copies" default:"0" help:"take writes with so many copies, although the policy wants more (default: no fewer than it wants)"`

@@ -25,6 +25,7 @@ import (
 	"whale/fabric"
 	"whale/internal/plog"
 	"whale/internal/replication"
+	"whale/internal/replication/chain"
 	"whale/internal/replication/whale"
 	"whale/internal/resp"
 	"whale/internal/shard"
@@ -47,6 +48,7 @@ type Config struct {
 	Arena          uint64 // bytes for records; 0: those of the existing memory, 1 GiB for a new one
 	RingSlots      uint64 // of a new memory; 0: plog's default
 	Policy         replication.Policy
+	Protocol       string        // whale or chain; empty: whale
 	Mirrors        int           // policy mirror: backups that hold a write's data before it is acknowledged; 0: 1
 	MinCopies      int           // writes are taken with so many copies, although the policy wants more; 0: with no fewer than it wants
 	CommandTimeout time.Duration // a command that is not done by then fails; 0: 10 s
@@ -180,6 +182,12 @@ func (cfg *Config) setDefaults() error {
 	if cfg.Mirrors < 0 || cfg.Mirrors > 1 && cfg.Mirrors >= len(cfg.Peers) {
 		return fmt.Errorf("%d mirrors of %d members: at most all others can be mirrors", cfg.Mirrors, len(cfg.Peers))
 	}
+	if cfg.Protocol == "" {
+		cfg.Protocol = "whale"
+	}
+	if protocols[cfg.Protocol] == nil {
+		return fmt.Errorf("--protocol %q: expected whale or chain", cfg.Protocol)
+	}
 	if cfg.MinCopies < 0 || cfg.MinCopies > len(cfg.Peers) {
 		return fmt.Errorf("--min-copies %d: expected 1 to the number of members, %d, or 0 for what the policy wants", cfg.MinCopies, len(cfg.Peers))
 	}
@@ -312,14 +320,20 @@ func otherArena(path string, found plog.Geometry, asked uint64) error {
 		path, found.ArenaSize()>>20, asked>>20)
 }
 
+// protocols are the ways to replicate.
+var protocols = map[string]func(plog.Geometry) replication.Core{
+	"whale": func(g plog.Geometry) replication.Core { return whale.New(g) },
+	"chain": func(g plog.Geometry) replication.Core { return chain.New(g) },
+}
+
 func (n *Node) newEngine() (*shard.Engine, error) {
 	members := len(n.cfg.Peers)
 	return shard.New(shard.Config{
-		Self: n.cfg.ID, Members: n.cfg.Peers, Policy: n.cfg.Policy, Mirrors: n.cfg.Mirrors, MinCopies: n.cfg.MinCopies,
+		Self: n.cfg.ID, Members: n.cfg.names(), Policy: n.cfg.Policy, Mirrors: n.cfg.Mirrors, MinCopies: n.cfg.MinCopies,
 		CommandTimeout: n.cfg.CommandTimeout, QueueLimit: n.cfg.QueueLimit,
 		Buffers: pmem.Heap(shard.BufferSize(members)),
 		Server:  n.server,
-		Core:    whale.New(n.records.Geometry()),
+		Core:    protocols[n.cfg.Protocol](n.records.Geometry()),
 		Event:   func(text string) { n.log.Debug(text) },
 	}, n.store, n.records, n.endpoint)
 }

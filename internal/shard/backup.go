@@ -1,0 +1,78 @@
+package shard
+
+import "time"
+
+func (e *Engine) stepBackup() bool {
+	progress := false
+	if e.view != nil {
+		before := e.st.Drained()
+		progress = e.st.Drain() != before
+		progress = e.takeIn() || progress
+	}
+	if e.view != nil { // still: taking in may have found that the logs differ
+		e.learn()
+		before := e.st.Installed()
+		e.st.Install()
+		progress = e.st.Installed() != before || progress
+		e.fetchMissing()
+		if e.serving.Load() != 0 && e.links[0].inView {
+			if e.dirty.refresh() {
+				e.in.Refresh = e.bad != FaultKnownS
+				progress = true
+			}
+			e.in.Fetch = append(e.in.Fetch, e.dirty.need...)
+			e.dirty.need = e.dirty.need[:0]
+		}
+		if e.stepCore(false) {
+			progress = true
+		}
+		if e.poll() {
+			e.stepCore(false)
+			progress = true
+		}
+		if e.bad == FaultKnownS && e.dirty.refreshing {
+			e.resolveAsked()
+		}
+	}
+	if e.elsewhere.Load() {
+		progress = e.forward(&e.away, e.reader) || progress
+	}
+	return e.forward(&e.queue, 0) || progress
+}
+
+// takeIn extends the log by records whose bytes have arrived, and makes them durable.
+func (e *Engine) takeIn() bool {
+	e.taken = e.st.Verify(e.taken[:0], takeAtOnce)
+	if err := e.st.Fault(); err != nil {
+		e.stop(err)
+		return false
+	}
+	if len(e.taken) == 0 {
+		return false
+	}
+	e.log.Commit()
+	if e.view != nil {
+		e.in.Appended = append(e.in.Appended, e.taken...)
+	}
+	return true
+}
+
+// learn takes S and DW from this member's control page, where P posts them.
+func (e *Engine) learn() {
+	if s, ok := e.seqOf(e.ctl.S()); ok && s <= e.st.Drained() {
+		e.st.SetStable(s)
+	}
+	if dw, ok := e.seqOf(e.ctl.DW()); ok {
+		e.st.Everywhere(min(dw, e.log.End()))
+	}
+}
+
+// fetchMissing asks P for bytes when more than half of the pending table waits for them.
+func (e *Engine) fetchMissing() {
+	pending := e.st.Drained() - e.st.Installed()
+	if pending <= e.log.Geometry().RingSlots/2 || e.now < e.missed || !e.links[0].inView {
+		return
+	}
+	e.missed = e.now + int64(10*time.Millisecond)
+	e.in.Fetch = e.st.Missing(e.in.Fetch, fetchAtOnce)
+}
