@@ -242,6 +242,7 @@ func TestDevFromEndToEnd(t *testing.T) {
 			t.Fatalf("GET at another node: %q", got)
 		}
 	}
+	says(t, "", fmt.Sprint("status --addr 127.0.0.1:", port+1), 0, "0 +127.0.0.1:[0-9]+ +primary +serving", "2 +127.0.0.1:[0-9]+ +backup +serving", "everywhere +[0-9]+ +[0-9]+")
 	if st, err := os.Stat(filepath.Join(dir, "cluster.secret")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("the secret: %v, %v", st, err)
 	}

@@ -173,13 +173,16 @@ func infoCPU(f *fields) {
 	f.add("used_cpu_user", fmt.Sprintf("%d.%06d", use.Utime.Sec, use.Utime.Usec))
 }
 
-// infoWhale shows the protocol's positions, as record numbers.
+// infoWhale shows the protocol's positions as record numbers, how far they are behind what is prepared here, and the
+// members; whale status reads it.
 func (s *server) infoWhale(f *fields, st *shard.Status) {
 	state := s.state(*st)
 	f.add("whale_role", state.Role)
 	f.bit("whale_serving", state.Serving)
 	f.add("whale_epoch", st.Epoch)
+	f.add("whale_member", s.cfg.ID)
 	f.add("whale_members", len(st.Members))
+	lags := s.loop.engine.Lags(monotonic())
 	if state.Waiting != "" {
 		f.add("whale_waiting_for", state.Waiting)
 	}
@@ -188,6 +191,18 @@ func (s *server) infoWhale(f *fields, st *shard.Status) {
 	}
 	f.add("whale_prepared", st.End)
 	f.add("whale_stable", st.Stable)
+	f.add("whale_stable_lag", lagText(&lags.Stable))
+	for i, m := range st.Members {
+		text := "address=" + s.peers[i]
+		if m.Self {
+			text = "address=" + s.laddr
+		}
+		text += fmt.Sprintf(",connected=%t,name=%s", m.Connected, m.Name)
+		if s.primary && !m.Self {
+			text += fmt.Sprintf(",durable=%d,durable_lag=%s", m.Durable, lagText(&lags.Members[i].Durable))
+		}
+		f.add("whale_member"+strconv.Itoa(m.ID), text)
+	}
 	if !s.primary {
 		f.add("whale_drained", st.Drained)
 		f.add("whale_installed", st.Installed)
@@ -195,4 +210,10 @@ func (s *server) infoWhale(f *fields, st *shard.Status) {
 	}
 	f.bit("whale_writable", st.Writable)
 	f.add("whale_everywhere", st.Every)
+	f.add("whale_everywhere_lag", lagText(&lags.Everywhere))
+}
+
+// lagText is "records/bytes/milliseconds".
+func lagText(l *shard.Lag) string {
+	return fmt.Sprintf("%d/%d/%.1f", l.Records, l.Bytes, float64(l.Time.Microseconds())/1000)
 }

@@ -1,0 +1,139 @@
+//go:build linux
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"whale/internal/config"
+	"whale/internal/resp"
+)
+
+// fakeNode answers INFO with a text, and AUTH with the right password with OK.
+func fakeNode(t *testing.T, info func() string) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			var got []byte
+			buf := make([]byte, 4096)
+			for !bytes.Contains(got, []byte("whale\r\n")) {
+				n, err := conn.Read(buf)
+				if err != nil {
+					break
+				}
+				got = append(got, buf[:n]...)
+			}
+			w := resp.Writer{Proto: 2}
+			if bytes.Contains(got, []byte("AUTH")) {
+				w.OK()
+			}
+			w.BulkString(info())
+			conn.Write(w.Buf)
+			conn.Close()
+		}
+	}()
+	return l.Addr().String()
+}
+
+func TestStatusOfMembers(t *testing.T) {
+	var addrs [2]string
+	for i := range addrs {
+		addrs[i] = fakeNode(t, func() string {
+			text := fmt.Sprintf("# Whale\r\nwhale_role:%s\r\nwhale_serving:1\r\nwhale_epoch:4\r\nwhale_member:%d\r\nwhale_members:3\r\nwhale_prepared:100\r\nwhale_stable:90\r\n"+
+				"whale_stable_lag:10/2000/3.5\r\nwhale_everywhere:80\r\nwhale_everywhere_lag:20/4000/7.0\r\n", []string{"primary", "backup"}[i], i)
+			for j := range addrs {
+				text += fmt.Sprintf("whale_member%d:address=%s,connected=true,name=n%d,durable=95,durable_lag=5/1000/1.2\r\n", j, addrs[j], j)
+			}
+			return text + "whale_member2:address=,connected=false,name=n2,durable=0,durable_lag=100/9000/99.0\r\n"
+		})
+	}
+	for _, addr := range addrs {
+		c := clusterStatus{limit: 5 * time.Second, password: "secret"}
+		if err := c.ask(context.Background(), addr); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		err := c.write(&out)
+		if err == nil || !strings.Contains(err.Error(), "member 2: no answer: its address is not known") {
+			t.Errorf("the missing member: %v", err)
+		}
+		for _, want := range [][]string{
+			{"0", addrs[0], "primary", "serving", "4", "100", "90", "n0"},
+			{"1", addrs[1], "backup", "serving"},
+			{"prepared", "at", "member", "1", "95", "5", "1000", "1.2"},
+			{"stable", "90", "10", "2000", "3.5"},
+			{"everywhere", "80", "20", "4000", "7.0"},
+			{"everywhere", "every", "member", "holds"}, // the definition
+		} {
+			if !hasLine(out.String(), want) {
+				t.Errorf("no line with %q in\n%s", want, &out)
+			}
+		}
+	}
+}
+
+func hasLine(text string, words []string) bool {
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(strings.Join(strings.Fields(line), " ")+" ", strings.Join(words, " ")+" ") {
+			return true
+		}
+	}
+	return false
+}
+
+func TestStatusErrors(t *testing.T) {
+	dir := t.TempDir()
+	says(t, dir, "status --addr 127.0.0.1:1", 1, "node 127.0.0.1:1: .*connection refused")
+	for _, info := range []string{"", "# Whale\r\nwhale_members:9999999\r\nwhale_member:0\r\n", "whale_members:2\r\nwhale_member:7\r\n", "whale_members:-1\r\nwhale_member:0\r\n"} {
+		says(t, dir, "status --addr "+fakeNode(t, func() string { return info }), 1, "does not answer like a node of Whale")
+	}
+	m := memberStatus{info: map[string]string{"whale_failed": "it is broken"}}
+	if got := m.state(); got != "not served: it is broken" {
+		t.Error(got)
+	}
+	if m.err = errors.New("gone"); m.state() != "no answer: gone" {
+		t.Error(m.state())
+	}
+}
+
+func TestDoctor(t *testing.T) {
+	dir := t.TempDir()
+	says(t, dir, fmt.Sprint("doctor --dir a --arena 16MiB --port ", basePort()), 0, "ok +data folder", "ok +Redis port", "ok +kernel", "(?m)clock")
+	says(t, dir, fmt.Sprint("doctor --dir a --port ", taken(t)), 1, "BAD +Redis port .*address already in use", "choose another with --listen or --port", "1 findings keep a node from running")
+	says(t, dir, fmt.Sprint("doctor --dir a --arena 900000TiB --port ", basePort()), 1, "BAD +data folder .*a node takes", "smaller --arena")
+
+	// Another machine.
+	root := t.TempDir()
+	for path, text := range map[string]string{"proc/sys/kernel/osrelease": "4.19.0-1\n", "proc/cpuinfo": "processor : 0\nflags : fpu sse4_2 clflushopt\n"} {
+		os.MkdirAll(filepath.Join(root, filepath.Dir(path)), 0o700)
+		os.WriteFile(filepath.Join(root, path), []byte(text), 0o600)
+	}
+	d := doctor{settings: &config.Settings{Dir: dir}, root: root}
+	d.kernel()
+	d.processor()
+	var got []string
+	for _, f := range d.findings {
+		got = append(got, f.grade+" "+f.what+" "+f.found)
+	}
+	want := []string{"BAD kernel 4.19.0-1", "note processor 1 core", "ok cache flushes clflushopt"}
+	if strings.Join(got, "; ") != strings.Join(want, "; ") {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
