@@ -2,6 +2,7 @@ package tcp
 
 import (
 	"testing"
+	"time"
 
 	"whale/fabric"
 )
@@ -12,7 +13,7 @@ func (w *wired) exchange(t testing.TB, ops []fabric.Op, done []fabric.Completion
 		n := w.ab.Post(rest)
 		rest = rest[n:]
 		if n == 0 {
-			w.wait()
+			w.wait(t)
 		}
 	}
 	for {
@@ -24,13 +25,17 @@ func (w *wired) exchange(t testing.TB, ops []fabric.Op, done []fabric.Completion
 				return
 			}
 		}
-		w.wait()
+		w.wait(t)
 	}
 }
 
-func (w *wired) wait() {
-	if w.a.Arm() {
-		w.a.Wait(patience)
+func (w *wired) wait(t testing.TB) {
+	if !w.a.Arm() {
+		return
+	}
+	began := time.Now()
+	if w.a.Wait(patience); time.Since(began) >= patience {
+		t.Fatal("a wake-up was lost")
 	}
 }
 
@@ -54,6 +59,9 @@ func (w *wired) all() []fabric.Op {
 
 // TestNoAllocation: on neither side, for no operation.
 func TestNoAllocation(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the detector allocates")
+	}
 	w := wire(t, 256<<10, Options{})
 	ops, done := w.all(), make([]fabric.Completion, 8)
 	into := register(t, w.b, w.to, fabric.LocalOnly)
