@@ -22,6 +22,9 @@ type Client struct {
 	Authed    bool   // needs no password any more
 	LastWrite uint64 // seq of this connection's last write, for WAIT
 
+	multi   *Transaction // since MULTI; nil: none is open
+	watched []*Watch
+
 	reply replyMode
 	mute  bool // the reply of the running command is thrown away
 

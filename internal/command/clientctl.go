@@ -205,6 +205,7 @@ func (c *Client) Muted() bool { return c.mute }
 // reset is everything that RESET takes back. Whether the connection has to authenticate again depends on the node.
 func reset(c *Ctx) {
 	cl := c.Client
+	cl.forget()
 	cl.reply, cl.mute = replyAll, false
 	cl.setName(nil)
 	cl.setProto(2)

@@ -18,7 +18,8 @@ type mapTx struct {
 	flushed   bool
 	lent      [][]byte
 	wrote     int
-	stamp     uint64
+	stamp     uint64            // number of transactions
+	changed   map[string]uint64 // by key, the stamp of the last change
 	now       func() int64
 }
 
@@ -99,21 +100,24 @@ func (m *mapTx) Scan(cursor uint64, visit func([]byte)) uint64 {
 	return uint64(at+1) << 32
 }
 
-func (m *mapTx) Stamp() uint64 {
-	m.stamp++
-	return m.stamp
-}
+func (m *mapTx) Stamp() uint64 { return m.stamp }
 
 func (m *mapTx) begin() {
 	m.writes, m.flushed, m.wrote, m.lent = map[string]func() (entry, bool){}, false, 0, nil
 }
 
 func (m *mapTx) commit() {
+	m.stamp++
 	next := map[string]entry{}
 	if !m.flushed {
 		next = maps.Clone(m.committed)
+	} else {
+		for k := range m.committed {
+			m.changed[k] = m.stamp
+		}
 	}
 	for k, w := range m.writes {
+		m.changed[k] = m.stamp
 		if e, ok := w(); ok {
 			next[k] = entry{slices.Clone(e.value), e.deadline}
 		} else {
@@ -145,7 +149,7 @@ type node struct {
 }
 
 func newNode(t testing.TB) *node {
-	n := &node{t: t, now: 1_700_000_000_000, tx: &mapTx{committed: map[string]entry{}}}
+	n := &node{t: t, now: 1_700_000_000_000, tx: &mapTx{committed: map[string]entry{}, changed: map[string]uint64{}}}
 	n.tx.now = n.Now
 	n.client = Client{ID: 3, Addr: "127.0.0.1:5000", LAddr: "127.0.0.1:7001", Created: n.now - 5000, Proto: 2}
 	n.params = NewParams(map[string]string{"port": "7001", "maxclients": "10000", "enable-debug-command": "no"})
@@ -206,11 +210,56 @@ func (n *node) send(stream []byte) string {
 func (n *node) execute(args [][]byte) {
 	cmd := Lookup(args[0])
 	if text := Check(cmd, args); text != "" {
-		n.ctx.W.Error(text)
+		n.ctx.W.Error(n.client.Refused(cmd, text))
 		return
 	}
 	cmd = cmd.Resolve(args)
 	n.client.Touch(cmd, n.now)
+	if n.client.Queue(cmd, args, func() *resp.Writer { return n.ctx.W }) {
+		return
+	}
+	if cmd.Place == Transact {
+		n.transact(cmd, args)
+		return
+	}
+	n.run(cmd, args)
+}
+
+// transact is WATCH and EXEC as engine and node do them together. Stamps are compared with what was written since, of
+// whatever key.
+func (n *node) transact(cmd *Command, args [][]byte) {
+	if cmd.Name == "watch" {
+		n.client.Watch(args[1:]).Stamp = n.tx.stamp
+		n.ctx.W.OK()
+		return
+	}
+	t, text := n.client.Exec()
+	if text != "" {
+		n.ctx.W.Error(text)
+		return
+	}
+	for _, w := range t.Watched {
+		for _, key := range w.Keys {
+			if n.tx.changed[string(key)] > w.Stamp {
+				n.ctx.W.NullArray()
+				return
+			}
+		}
+	}
+	reply := n.ctx.W
+	engine := resp.Writer{Proto: reply.Proto}
+	engine.Array(t.Remote())
+	n.ctx.W = &engine
+	for _, call := range t.Calls {
+		if !call.Here() {
+			n.run(call.Cmd, call.Args)
+		}
+	}
+	n.ctx.W = reply
+	t.Splice(reply, engine.Buf, func(call *Call) { n.run(call.Cmd, call.Args) })
+}
+
+func (n *node) run(cmd *Command, args [][]byte) {
 	n.ctx.Args, n.ctx.Tx = args, nil
 	if cmd.Place != Here {
 		n.ctx.Tx = n.tx

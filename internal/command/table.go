@@ -11,10 +11,11 @@ import (
 type Place uint8
 
 const (
-	Here    Place = iota // on the node that got it, without the store
-	Read                 // on the node that got it: reads only
-	Primary              // at the primary: reads what only the primary knows
-	Write                // at the primary: writes
+	Here     Place = iota // on the node that got it, without the store
+	Read                  // on the node that got it: reads only
+	Primary               // at the primary: reads what only the primary knows
+	Write                 // at the primary: writes
+	Transact              // at the primary: WATCH and EXEC, which the client's node prepares ([Client.Watch], [Client.Exec])
 )
 
 // Command is one entry of the table. Entries are constant.
@@ -50,7 +51,7 @@ var (
 )
 
 func init() {
-	for _, group := range [][]*Command{stringCommands, stringTTLCommands, substringCommands, keyspaceCommands, renameCommands, expireCommands, scanCommands, objectCommands,
+	for _, group := range [][]*Command{stringCommands, stringTTLCommands, substringCommands, keyspaceCommands, renameCommands, expireCommands, scanCommands, objectCommands, multiCommands,
 		connectionCommands, clientCommands, serverCommands, introspectionCommands, configCommands, aclCommands, slowlogCommands, latencyCommands, operatorCommands} {
 		all = append(all, group...)
 	}

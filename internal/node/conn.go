@@ -246,6 +246,9 @@ func (c *conn) complete(q *request) {
 	if q.Cmd == waitCommand {
 		c.unblock(q)
 	}
+	if q.Cmd != nil && q.Cmd.Place == command.Transact {
+		c.finishMulti(q)
+	}
 	if q.mute {
 		q.W.Buf = q.W.Buf[:0]
 	}

@@ -139,9 +139,10 @@ func (s *server) Pause(ms int64, all bool) {
 
 // holds says whether a command has to wait until CLIENT PAUSE is over. CLIENT itself does not, so that it can end that.
 func (s *server) holds(cmd *command.Command) bool {
-	return s.pause.until.Load() != 0 && s.paused() && cmd.Index() != clientCommand.Index() &&
-		(s.pause.all.Load() || cmd.Place == command.Write)
+	return s.holdsWrites() && cmd.Index() != clientCommand.Index() && (s.pause.all.Load() || cmd.Place == command.Write)
 }
+
+func (s *server) holdsWrites() bool { return s.pause.until.Load() != 0 && s.paused() }
 
 func (s *server) paused() bool {
 	until := s.pause.until.Load()

@@ -250,7 +250,7 @@ func (r *reactor) dispatch(c *conn, q *request) {
 	cmd := command.Lookup(q.Args[0])
 	q.began, q.mute = 0, c.client.Begin()
 	if text := command.Check(cmd, q.Args); text != "" {
-		c.fail(q, text)
+		c.fail(q, c.client.Refused(cmd, text))
 		return
 	}
 	cmd = cmd.Resolve(q.Args)
@@ -260,7 +260,7 @@ func (r *reactor) dispatch(c *conn, q *request) {
 		return
 	}
 	q.began = r.began
-	if r.server.holds(cmd) {
+	if r.server.holds(cmd) || cmd == execCommand && c.client.WritesOnExec() && r.server.holdsWrites() {
 		c.stall(q)
 		return
 	}
@@ -274,6 +274,9 @@ func (r *reactor) perform(c *conn, q *request) {
 		r.server.feed(r, q)
 	}
 	switch {
+	case r.queueInMulti(c, q):
+	case cmd.Place == command.Transact:
+		r.transact(c, q)
 	case cmd == waitCommand:
 		c.hold(q)
 		c.enqueue(q)
@@ -335,7 +338,7 @@ func (r *reactor) submit(q *request) {
 func (r *reactor) passBarrier(c *conn) {
 	if q := c.barrier; q != nil && c.first == q && !q.sent && !q.stalled {
 		q.sent = true
-		c.client.SetWaiting(true)
+		c.client.SetWaiting(q.Cmd == waitCommand)
 		r.submit(q)
 	}
 }
@@ -386,7 +389,7 @@ func (r *reactor) serveOne(c *conn) {
 		return
 	}
 	// A WAIT may last for ever; a node that stops does not wait for it.
-	nothing := c.first == nil || r.stop && c.first == c.barrier
+	nothing := c.first == nil || r.stop && c.first == c.barrier && c.first.Cmd == waitCommand
 	if (c.eof || c.closing || r.stop) && nothing && c.unsent() == 0 {
 		r.drop(c, "")
 		return

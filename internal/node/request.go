@@ -1,6 +1,7 @@
 package node
 
 import (
+	"whale/internal/command"
 	"whale/internal/shard"
 )
 
@@ -8,12 +9,13 @@ import (
 // pooled by the reactor that owns the connection; between submit and Completed the engine owns them.
 type request struct {
 	shard.Request
-	conn *conn
-	next *request // behind it in the connection's queue, or in the reactor's stock
-	argv [][]byte // storage of Args
-	held bool     // Args point into the connection's read buffer and are still needed
-	sent bool     // a WAIT that was submitted
-	mute bool     // the reply is thrown away
+	conn  *conn
+	next  *request       // behind it in the connection's queue, or in the reactor's stock
+	argv  [][]byte       // storage of Args
+	held  bool           // Args point into the connection's read buffer and are still needed
+	sent  bool           // a WAIT that was submitted
+	watch *command.Watch // a WATCH: where its answer goes
+	mute  bool           // the reply is thrown away
 
 	stalled   bool   // held back by CLIENT PAUSE
 	unblocked string // CLIENT UNBLOCK ended this WAIT: what the reply is
@@ -77,7 +79,7 @@ func (s *stock) put(q *request) {
 		q.W.Buf = nil
 	}
 	q.W.Buf = q.W.Buf[:0]
-	q.Cmd, q.Args, q.Client, q.Behind = nil, nil, nil, false
+	q.Cmd, q.Args, q.Client, q.Behind, q.Multi, q.watch = nil, nil, nil, false, nil, nil
 	q.conn, q.held, q.sent, q.done, q.mute, q.stalled, q.unblocked = nil, false, false, false, false, false, ""
 	q.memo = q.memo[:0]
 	q.next = s.head

@@ -45,6 +45,7 @@ func (e *Engine) forward(q *queue[*Request], to int) bool {
 		for _, a := range r.Args {
 			size += len(a) + 4
 		}
+		size += multiSize(r.Multi)
 		if size > maxMessage-64 {
 			r.fail(errForward)
 			continue
@@ -63,6 +64,7 @@ func (e *Engine) forward(q *queue[*Request], to int) bool {
 			c.out = le.AppendUint32(c.out, uint32(len(a)))
 			c.out = append(c.out, a...)
 		}
+		c.out = appendMulti(c.out, r.Multi)
 		c.end(at)
 		r.free()
 		r.to = to
@@ -158,15 +160,12 @@ func (e *Engine) forwardedRequest(from int, m *reader) bool {
 	for ; n > 0 && !in.bad; n-- {
 		r.Args = append(r.Args, in.bytes(uint64(in.u32())))
 	}
-	if !in.end() || len(r.Args) == 0 || r.W.Proto != 2 && r.W.Proto != 3 {
-		return false
+	r.Cmd = checked(r.Args)
+	r.Multi = nil
+	if r.Cmd != nil && r.Cmd.Name == cmdExec {
+		r.Multi = in.multi()
 	}
-	r.Cmd = command.Lookup(r.Args[0])
-	if command.Check(r.Cmd, r.Args) != "" {
-		return false // the backup has checked it
-	}
-	r.Cmd = r.Cmd.Resolve(r.Args)
-	if r.Cmd.Place == command.Here && r.Cmd.Name != cmdWait {
+	if !in.end() || r.Cmd == nil || r.Cmd.Place == command.Here && r.Cmd.Name != cmdWait || r.W.Proto != 2 && r.W.Proto != 3 {
 		return false
 	}
 	if !e.primary() && (r.Cmd.Place != command.Read || e.elsewhere.Load()) {
@@ -179,6 +178,18 @@ func (e *Engine) forwardedRequest(from int, m *reader) bool {
 	budget := int64(left) * int64(time.Millisecond)
 	r.deadline = min(r.deadline, e.now+budget-budget/10)
 	return true
+}
+
+// checked is the command that the arguments are; nil: none that the backup should have let pass.
+func checked(args [][]byte) *command.Command {
+	if len(args) == 0 {
+		return nil
+	}
+	cmd := command.Lookup(args[0])
+	if command.Check(cmd, args) != "" {
+		return nil
+	}
+	return cmd.Resolve(args)
 }
 
 func (r *relay) take(e *Engine) *Request {

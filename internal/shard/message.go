@@ -17,7 +17,7 @@ const (
 	msgView    = 4 // from P: epoch 4, P's log end 8, protocol 1 {bytes}, policy 1, mirrors 4, members 4 {id 4, key 8, data end 8}, epoch table 4 {epoch 4, first seq 8, first offset 8}
 	msgViewed  = 5 // to P: epoch 4
 	msgActive  = 6 // from P: epoch 4, S 8
-	msgRequest = 7 // to P: id 8, time left in ms 4, seq of the client's last write 8, protocol 1, arguments 4 {length 4, bytes}
+	msgRequest = 7 // to P: id 8, time left in ms 4, seq of the client's last write 8, protocol 1, arguments 4 {length 4, bytes}; of EXEC: see multi.go
 	msgReply   = 8 // from P: id 8, seq of the last write 8, reply bytes
 	msgCancel  = 9 // to P: id 8 of a WAIT whose client is gone
 )

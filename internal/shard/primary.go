@@ -3,7 +3,6 @@ package shard
 import (
 	"errors"
 
-	"whale/internal/command"
 	"whale/internal/plog"
 	"whale/internal/store"
 )
@@ -54,7 +53,7 @@ func (e *Engine) execute() bool {
 			n++
 			continue
 		}
-		if r.Cmd.Place == command.Primary && !e.keepExpired && e.st.Overdue() {
+		if r.seesAllKeys() && !e.keepExpired && e.st.Overdue() {
 			break // it would see keys that are about to go
 		}
 		if !e.run(r) {
@@ -101,7 +100,11 @@ func (e *Engine) run(r *Request) bool {
 	// One context for all that P executes: what a command computes lives there until the commit.
 	c := point(&e.ctx, r, tx, e.cfg.Server)
 	c.Walk = r.walk
-	r.Cmd.Run(c)
+	if r.Multi != nil {
+		e.transact(c, r, tx)
+	} else {
+		r.Cmd.Run(c)
+	}
 	if r.walk = c.Walk; r.walk.More {
 		return false
 	}

@@ -11,7 +11,9 @@ type Request struct {
 	Cmd    *command.Command
 	Args   [][]byte // untouched by the submitter until Owner.Executed
 	Client *command.Client
-	W      resp.Writer // the reply is appended to W.Buf; the submitter sets W.Proto
+	// Multi is what EXEC runs; nil for all other commands. Owned by the request until it is completed.
+	Multi *command.Transaction
+	W     resp.Writer // the reply is appended to W.Buf; the submitter sets W.Proto
 	// Behind says that an earlier request of this connection has no answer yet. A backup then forwards even a read, which
 	// could otherwise overtake its own connection's write.
 	Behind bool

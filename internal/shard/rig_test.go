@@ -112,7 +112,8 @@ func (r *rig) step() bool {
 // request is a command with its own owner.
 type request struct {
 	Request
-	done bool
+	done  bool
+	watch *command.Watch
 }
 
 func (q *request) Executed(*Request)  {}

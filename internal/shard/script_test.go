@@ -15,11 +15,13 @@ import (
 	"whale/internal/plog"
 	"whale/internal/replication"
 	"whale/internal/replication/whale"
+	"whale/internal/resp"
 )
 
 // The scripts in testdata read as stories. A line of a story is one of
 //
 //	P: a = set k v            client a asks P; "a =" is its name and, up to a digit, its connection's
+//	P: a = exec incr k ; get k   a transaction; "a = watch k" answers with the stamp that the node would keep
 //	P: a = set k x*4096       the same with a value of 4096 x
 //	deliver P->B1 [slots]     what is on that way arrives: all, or slots, data, flush, control, message, readS, readBytes
 //	deliver all               everything arrives, and what follows from it, until nothing is on the way
@@ -167,10 +169,39 @@ func (s *simRig) ask(m *member, name string, args []string) {
 			args[i] = strings.Repeat(c, k)
 		}
 	}
-	q := newRequest(s.clients[conn], args...)
+	client := s.clients[conn]
+	var multi *command.Transaction
+	if args[0] == "exec" {
+		multi = s.transaction(client, args[1:])
+		args = args[:1]
+	}
+	q := newRequest(client, args...)
+	q.Multi = multi
+	if args[0] == "watch" {
+		q.watch = client.Watch(q.Args[1:])
+	}
 	s.asked[name] = q
 	s.names = append(s.names, name)
 	s.issue(m, q)
+}
+
+// transaction queues commands as the client's node would.
+func (s *simRig) transaction(client *command.Client, words []string) *command.Transaction {
+	queue := func(args ...string) {
+		q := newRequest(client, args...)
+		if !client.Queue(q.Cmd, q.Args, func() *resp.Writer { return &q.W }) {
+			q.Cmd.Run(&command.Ctx{Args: q.Args, W: &q.W, Client: client})
+		}
+	}
+	queue("multi")
+	for _, line := range strings.Split(strings.Join(words, " "), ";") {
+		queue(strings.Fields(line)...)
+	}
+	t, text := client.Exec()
+	if text != "" {
+		s.t.Fatal(text)
+	}
+	return t
 }
 
 // answers shows the replies that have come.
@@ -178,6 +209,9 @@ func (s *simRig) answers() {
 	for _, name := range s.names {
 		if q := s.asked[name]; q.done && !s.shown[name] {
 			s.shown[name] = true
+			if w := q.watch; w != nil {
+				fmt.Sscanf(string(q.W.Buf), ":%d", &w.Stamp)
+			}
 			reply := strings.TrimSuffix(string(q.W.Buf), "\r\n")
 			if len(reply) > 200 && reply[0] == '$' {
 				reply = fmt.Sprintf("%d bytes, the last is %c", len(reply), reply[len(reply)-1])
@@ -200,6 +234,7 @@ func TestScriptsCatchBrokenVariants(t *testing.T) {
 		{"trap02_data_is_not_metadata", whale.FaultNone, FaultKnownS},
 		{"trap03_primary_reads_stable", whale.FaultNone, FaultReadUnstable},
 		{"trap08_replies_that_reveal", whale.FaultNone, FaultNoGate},
+		{"trap08_transactions", whale.FaultNone, FaultNoGate},
 		{"policies", whale.FaultVisibleSlots, FaultNone},
 		{"trap11_words_of_another_epoch", whale.FaultNone, FaultAnyEpoch},
 	} {
