@@ -5,10 +5,12 @@ package main
 import (
 	"bufio"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"whale/internal/command"
 	"whale/internal/config"
 	"whale/internal/node"
 )
@@ -96,4 +98,20 @@ func settingRow(key config.Key) string {
 		def = ""
 	}
 	return "| `--" + key.Name + "` | " + key.Type + " | " + def + " | " + strings.ReplaceAll(key.Help, "|", "\\|") + " |\n"
+}
+
+// TestReadmeListsTheCommands: all that there are, and no other.
+func TestReadmeListsTheCommands(t *testing.T) {
+	text, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, cmd := range command.All() {
+		names = append(names, strings.ToUpper(cmd.Name))
+	}
+	slices.Sort(names)
+	if want := "\nCommands: " + strings.Join(names, " ") + ".\n"; !strings.Contains(string(text), want) {
+		t.Errorf("README.md needs the line%s", want)
+	}
 }
