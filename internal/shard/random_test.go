@@ -152,10 +152,17 @@ func walkWith(t *testing.T, s *simRig, seed uint64) string {
 	return violation
 }
 
-var seeds = flag.Uint64("seeds", 150, "random schedules to run")
+var seeds = flag.Uint64("seeds", 150, "random schedules to run; a tenth of them with -short: they are of one goroutine, and nothing for the race detector")
+
+func schedules() uint64 {
+	if testing.Short() {
+		return *seeds / 10
+	}
+	return *seeds
+}
 
 func TestRandomSchedules(t *testing.T) {
-	for seed := range *seeds {
+	for seed := range schedules() {
 		if v := walk(t, seed, whale.FaultNone, FaultNone); v != "" {
 			t.Fatalf("seed %d: %s", seed, v)
 		}
@@ -163,7 +170,7 @@ func TestRandomSchedules(t *testing.T) {
 }
 
 func TestRandomSchedulesOfChain(t *testing.T) {
-	for seed := range *seeds / 2 {
+	for seed := range schedules() / 2 {
 		s := newProtocolRig(t, true, 3, replication.Mirror, 1, 0, 0, simfab.Options{Relaxed: seed%2 == 1})
 		if v := walkWith(t, s, seed); v != "" {
 			t.Fatalf("seed %d: %s", seed, v)
