@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -243,6 +244,13 @@ func TestDevFromEndToEnd(t *testing.T) {
 		}
 	}
 	says(t, "", fmt.Sprint("status --addr 127.0.0.1:", port+1), 0, "0 +127.0.0.1:[0-9]+ +primary +serving", "2 +127.0.0.1:[0-9]+ +backup +serving", "everywhere +[0-9]+ +[0-9]+")
+	for _, m := range regexp.MustCompile(`(http://\S+)/metrics`).FindAllStringSubmatch(screen.String(), -1) {
+		if r, err := http.Get(m[1] + "/readyz"); err != nil || r.StatusCode != 200 {
+			t.Errorf("%s: %v, %v", m[1], r, err)
+		} else {
+			r.Body.Close()
+		}
+	}
 	if st, err := os.Stat(filepath.Join(dir, "cluster.secret")); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("the secret: %v, %v", st, err)
 	}

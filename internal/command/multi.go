@@ -153,7 +153,7 @@ func (c *Client) Queue(cmd *Command, args [][]byte, w func() *resp.Writer) bool 
 	case "watch":
 		w().Error("ERR WATCH inside MULTI is not allowed")
 		return true
-	case "hello", "monitor":
+	case "hello", "monitor", "client|reply":
 		t.failed = true
 		w().Error("ERR Command not allowed inside a transaction")
 		return true

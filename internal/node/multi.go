@@ -73,6 +73,7 @@ func (c *conn) finishMulti(q *request) {
 				call.Cmd.Run(&r.ctx)
 				r.ctx.Reset()
 			})
+			c.closing = c.closing || c.client.Quit // CLIENT KILL of itself
 			q.W.Buf = w.Buf
 		}
 	}

@@ -138,6 +138,7 @@ func Open(cfg Config) (_ *Node, err error) {
 	if err != nil {
 		return nil, err
 	}
+	n.cfg.Arena = n.records.Geometry().ArenaSize()
 	n.server = newServer(&n.cfg, time.Now())
 	n.server.laddr, n.server.figures = bound, n.figures
 	if n.engine, err = n.newEngine(); err != nil {

@@ -30,7 +30,7 @@ func (r *reactor) carryOut(o *order) {
 	case o.kill:
 		r.drop(c, "")
 	case o.unblock != "":
-		if q := c.barrier; q != nil && q.sent {
+		if q := c.barrier; q != nil && q.sent && q.Cmd == waitCommand {
 			q.unblocked = o.unblock
 			if r.owner {
 				r.run.Cancel(&q.Request)

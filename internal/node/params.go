@@ -30,6 +30,7 @@ func params(cfg *Config) *command.Params {
 		"enable-debug-command":  yes(cfg.EnableDebug),
 		"io-threads":            strconv.Itoa(cfg.Threads),
 		"maxclients":            strconv.Itoa(cfg.MaxClients),
+		"maxmemory":             strconv.FormatUint(cfg.Arena, 10),
 		"maxmemory-policy":      "noeviction",
 		"port":                  port,
 		"proto-max-bulk-len":    strconv.Itoa(bulk),
