@@ -40,6 +40,7 @@ type admin struct {
 	log      *slog.Logger
 	listener net.Listener
 	http     http.Server
+	limit    time.Duration // how long the loop may take to answer
 
 	mu   sync.Mutex
 	last snapshot
@@ -59,7 +60,7 @@ func newAdmin(addr string, insecure bool, s *server, log *slog.Logger) (*admin, 
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen for operators: %w; choose another address with --admin", err)
 	}
-	a := &admin{server: s, log: log, listener: l}
+	a := &admin{server: s, log: log, listener: l, limit: snapshotLimit}
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(&collector{admin: a}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()
@@ -98,14 +99,14 @@ func (a *admin) look() (snapshot, error) {
 	}
 	answer := make(chan snapshot, 1) // the loop never waits, even if nobody reads it any more
 	a.server.loop.mail.put(message{ask: answer})
-	ctx, cancel := context.WithTimeout(context.Background(), snapshotLimit)
+	ctx, cancel := context.WithTimeout(context.Background(), a.limit)
 	defer cancel()
 	select {
 	case a.last = <-answer:
 		a.at = time.Now()
 		return a.last, nil
 	case <-ctx.Done():
-		return snapshot{}, errLoopStuck
+		return snapshot{}, fmt.Errorf("the node's loop has not answered for %v: it is stuck, or the machine has no time for it", a.limit)
 	}
 }
 

@@ -22,6 +22,7 @@ func (g *rig) withAdmin() string {
 	if err != nil {
 		g.t.Fatal(err)
 	}
+	g.admin = a
 	done := make(chan struct{})
 	go func() { a.run(); close(done) }()
 	g.t.Cleanup(func() { a.close(); <-done })
@@ -189,9 +190,11 @@ func TestProbes(t *testing.T) {
 func TestStuckLoop(t *testing.T) {
 	g := newRig(t, nil)
 	url := g.withAdmin() // the loop does not run
+	g.admin.limit = 20 * time.Millisecond
 	if code, body := fetch(t, url+"/livez"); code != 503 || !strings.Contains(body, "has not answered") {
 		t.Errorf("/livez: %d %q", code, body)
 	}
+	g.admin.limit = snapshotLimit
 	g.run() // for the cleanup
 	if code, _ := fetch(t, url+"/livez"); code != 200 {
 		t.Errorf("/livez, when the loop runs: %d", code)

@@ -142,6 +142,9 @@ func (c *conn) giveBack() {
 // parse takes commands from the buffer and dispatches them until none is whole. It returns true when it stopped before,
 // because the connection is paused.
 func (c *conn) parse() (stopped bool) {
+	if !c.client.Authed {
+		c.parser.Limits = c.reactor.strangersLimits()
+	}
 	for c.r < c.w && !c.closing && !c.reactor.stop {
 		if c.paused() {
 			return true

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"whale/internal/command"
+	"whale/internal/resp"
 )
 
 // What commands ask the node to do with connections that may belong to other reactors: CLIENT KILL, PAUSE and UNBLOCK,
@@ -14,6 +15,15 @@ const (
 	errNoAuth    = "NOAUTH Authentication required."
 	errUnblocked = "UNBLOCKED client unblocked via CLIENT UNBLOCK"
 )
+
+// strangersLimits bound what a connection that has to authenticate first can make the node hold.
+func (r *reactor) strangersLimits() resp.Limits {
+	l := r.limits
+	if r.server.params.Locked() {
+		l.MaxArgs, l.MaxBulk = 10, 16<<10
+	}
+	return l
+}
 
 // order is about one connection; its reactor carries it out.
 type order struct {

@@ -163,6 +163,17 @@ func TestPassword(t *testing.T) {
 			t.Errorf("%s: %q, want %q", c.line, got, c.want)
 		}
 	}
+	for _, big := range []string{"*11\r\n", "*2\r\n$4\r\nAUTH\r\n$16385\r\n"} { // a stranger may not make the node hold much
+		s := g.dial()
+		s.send(big)
+		if got := s.rest(); !strings.HasPrefix(got, "-ERR Protocol error: ") {
+			t.Errorf("%q: %q", big, got)
+		}
+	}
+	if got := a.do("SET", "k", strings.Repeat("x", 20_000)); got != "+OK\r\n" {
+		t.Errorf("who is in may send more: %q", got)
+	}
+	a.do("DEL", "k")
 	b := g.dial()
 	if got := b.do("AUTH", "secret"); got[0] != '-' {
 		t.Errorf("the old password: %q", got)

@@ -286,7 +286,11 @@ func (r *reactor) perform(c *conn, q *request) {
 		c.client.Touch(cmd, r.now) // CLIENT LIST shows itself
 		w, queued := c.reply(q)
 		began := monotonic()
+		stranger := !c.client.Authed
 		r.here(q, w)
+		if stranger && c.client.Authed {
+			c.parser.Limits = r.limits
+		}
 		q.mute = c.client.Muted()
 		r.note(q, q.Args, monotonic()-began)
 		q.began = 0

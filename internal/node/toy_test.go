@@ -205,12 +205,13 @@ func loudTo(w io.Writer) *slog.Logger { return slog.New(slog.NewTextHandler(w, n
 
 // rig is a loop on a toy.
 type rig struct {
-	t    testing.TB
-	toy  *toy
-	loop *loop
-	addr string
-	log  *lockedBuffer
-	done chan error
+	t     testing.TB
+	toy   *toy
+	loop  *loop
+	addr  string
+	log   *lockedBuffer
+	admin *admin
+	done  chan error
 }
 
 type lockedBuffer struct {
