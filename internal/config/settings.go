@@ -12,6 +12,10 @@ type Settings struct {
 	Fabric       string   `name:"fabric" default:"shm" help:"what connects the members: shm (shared memory, on one machine) or tcp"`
 	FabricListen string   `name:"fabric-listen" help:"address for the other members, host:port, with --fabric tcp (default: this node's entry in --peers)"`
 
+	TLSCert string `name:"tls-cert" help:"this node's certificate: turns TLS on for Redis clients, and for members with --fabric tcp; whale cert makes it"`
+	TLSKey  string `name:"tls-key" help:"the key of --tls-cert, mode 0600"`
+	TLSCA   string `name:"tls-ca" help:"certificate of the authority that clients' and members' certificates must be signed by"`
+
 	Listen string `name:"listen" help:"address for Redis clients, host:port (default 127.0.0.1 and --port)"`
 	Port   int    `name:"port" default:"7001" help:"port for Redis clients on 127.0.0.1; 0: any free one"`
 	Secret string `name:"secret" help:"file with the cluster's secret: 64 hexadecimal digits, mode 0600 (required)"`

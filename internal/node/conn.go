@@ -29,6 +29,7 @@ const (
 type conn struct {
 	reactor *reactor
 	fd      int
+	secure  *secure // nil: no TLS
 	client  *command.Client
 	latest  *command.Command // the last of this round; nil: none came
 	watched poller.Interest  // what the poller waits for
@@ -75,7 +76,28 @@ func (c *conn) paused() bool {
 	return c.barrier != nil || c.queued >= maxUnanswered || c.unsent()+c.ready >= pauseOutput
 }
 
-func (c *conn) unsent() int { return len(c.out.Buf) - c.sent }
+func (c *conn) unsent() int {
+	n := len(c.out.Buf) - c.sent
+	if c.secure != nil {
+		n += len(c.secure.out) - c.secure.sent
+	}
+	return n
+}
+
+// read and write are those of the poller, on the socket or on the TLS over it.
+func (c *conn) read(b []byte) (int, error) {
+	if c.secure != nil {
+		return c.secure.read(b)
+	}
+	return poller.Read(c.fd, b)
+}
+
+func (c *conn) write(b []byte) (int, error) {
+	if c.secure != nil {
+		return c.secure.write(b)
+	}
+	return poller.Write(c.fd, b)
+}
 
 // fill reads once. It returns false when the connection is broken.
 func (c *conn) fill() bool {
@@ -84,7 +106,7 @@ func (c *conn) fill() bool {
 		return c.watched&poller.Readable != 0
 	}
 	c.makeRoom()
-	n, err := poller.Read(c.fd, c.in[c.w:])
+	n, err := c.read(c.in[c.w:])
 	switch {
 	case err == unix.EAGAIN:
 		return true
@@ -297,7 +319,7 @@ func (c *conn) discard() {
 // flush sends what the socket takes. It returns false when the connection is broken.
 func (c *conn) flush() bool {
 	for c.sent < len(c.out.Buf) {
-		n, err := poller.Write(c.fd, c.out.Buf[c.sent:])
+		n, err := c.write(c.out.Buf[c.sent:])
 		if err == unix.EAGAIN {
 			break
 		}
@@ -306,6 +328,11 @@ func (c *conn) flush() bool {
 		}
 		c.sent += n
 		c.reactor.counts.out += uint64(n)
+	}
+	if c.secure != nil {
+		if err := c.secure.flush(); err != nil && err != unix.EAGAIN {
+			return false
+		}
 	}
 	switch {
 	case c.sent == len(c.out.Buf):

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/tls"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -57,9 +58,9 @@ func (cfg *Config) checkAddresses() error {
 	if err != nil {
 		return fmt.Errorf("fabric: %w (--fabric-listen, or this node's entry in --peers)", err)
 	}
-	if !cfg.Insecure && !ap.Addr().IsLoopback() {
+	if !cfg.Insecure && !cfg.TLS.On() && !ap.Addr().IsLoopback() {
 		return fmt.Errorf("the fabric address %s can be reached from outside, and what members send to each other is not encrypted: "+
-			"use a loopback address, or accept that with --insecure", cfg.FabricListen)
+			"use TLS (--tls-cert; whale cert makes what it needs), or a loopback address, or accept that with --insecure", cfg.FabricListen)
 	}
 	return nil
 }
@@ -71,10 +72,10 @@ func (cfg *Config) names() []string {
 	return names
 }
 
-// openFabric makes this node's endpoint.
-func openFabric(cfg *Config, secret []byte) (fabric.Endpoint, error) {
+// openFabric makes this node's endpoint. secure is nil without TLS.
+func openFabric(cfg *Config, secret []byte, secure *tls.Config) (fabric.Endpoint, error) {
 	if cfg.Fabric == FabricTCP {
-		e, err := tcp.Open(tcp.Options{Listen: cfg.FabricListen, Secret: secret, Domain: pmem.FileShared})
+		e, err := tcp.Open(tcp.Options{Listen: cfg.FabricListen, Secret: secret, TLS: secure, Domain: pmem.FileShared})
 		if err != nil {
 			return nil, fmt.Errorf("%w: choose another address with --fabric-listen, or in --peers", err)
 		}

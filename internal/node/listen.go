@@ -12,7 +12,7 @@ import (
 const backlog = 1024 // connections that the kernel keeps until they are accepted
 
 // CheckListen says whether a node may listen on addr ("host:port"): without insecure only on a loopback address, because
-// whoever reaches the port reads and writes everything.
+// whoever reaches the port reads and writes everything. (With TLS that is whoever has a certificate of the cluster's.)
 func CheckListen(addr string, insecure bool) error {
 	ap, err := resolve(addr)
 	if err != nil {
@@ -20,7 +20,7 @@ func CheckListen(addr string, insecure bool) error {
 	}
 	if !insecure && !ap.Addr().IsLoopback() {
 		return fmt.Errorf("listening on %s would let anybody who reaches it read and write everything, unencrypted and without a password: "+
-			"use a loopback address (--listen 127.0.0.1:%d), or accept that with --insecure", addr, ap.Port())
+			"use TLS (--tls-cert; whale cert makes what it needs), or a loopback address (--listen 127.0.0.1:%d), or accept that with --insecure", addr, ap.Port())
 	}
 	return nil
 }

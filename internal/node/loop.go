@@ -1,6 +1,7 @@
 package node
 
 import (
+	"crypto/tls"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,8 @@ type loop struct {
 	rung       bool // the doorbell was found readable, and not consumed yet
 	listener   int  // -1: none
 	laddr      string
+	secure     *tls.Config // nil: no TLS for clients
+	shakers    shakers
 	maxClients int
 	nextID     uint64
 	squeezed   bool  // the last attempt to accept failed, and the log says so
@@ -280,7 +283,7 @@ func (l *loop) accept() {
 			}
 			return
 		}
-		if l.server.connected() >= l.maxClients {
+		if l.server.connected()+l.shakers.running() >= l.maxClients {
 			l.server.rejected.Add(1)
 			poller.Write(fd, []byte("-ERR max number of clients reached\r\n"))
 			unix.Close(fd)
@@ -298,6 +301,10 @@ func (l *loop) welcome(fd int, from unix.Sockaddr) {
 	r := l.reactors[int(l.nextID)%len(l.reactors)]
 	c := &conn{reactor: r, fd: fd, client: &command.Client{ID: l.nextID, Addr: addrString(from), LAddr: l.laddr, Created: time.Now().UnixMilli(), Proto: 2,
 		Authed: !l.server.params.Locked()}}
+	if l.secure != nil {
+		l.shakers.begin(c, l.secure, r)
+		return
+	}
 	l.server.remember(c)
 	if r == l.reactor {
 		r.adopt(c)
@@ -343,6 +350,7 @@ func (l *loop) close() {
 	if l.listener >= 0 {
 		unix.Close(l.listener)
 	}
+	l.shakers.close()
 	for _, r := range l.reactors {
 		r.close()
 	}

@@ -9,6 +9,7 @@ package node
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"whale/fabric"
+	"whale/internal/certs"
 	"whale/internal/plog"
 	"whale/internal/replication"
 	"whale/internal/replication/chain"
@@ -42,8 +44,9 @@ type Config struct {
 	Secret  string   // the file with the cluster's secret
 	Version string   // of the program, for INFO
 
-	Fabric       string // what connects the members: FabricSHM or FabricTCP; empty: FabricSHM
-	FabricListen string // FabricTCP: where members connect, host:port; empty: this node's entry in Peers
+	Fabric       string      // what connects the members: FabricSHM or FabricTCP; empty: FabricSHM
+	FabricListen string      // FabricTCP: where members connect, host:port; empty: this node's entry in Peers
+	TLS          certs.Files // for clients, and for members over TCP; empty: no TLS
 
 	Arena          uint64 // bytes for records; 0: those of the existing memory, 1 GiB for a new one
 	RingSlots      uint64 // of a new memory; 0: plog's default
@@ -128,7 +131,13 @@ func Open(cfg Config) (_ *Node, err error) {
 	if n.folder, err = OpenFolder(n.cfg.Dir, "whale node"); err != nil {
 		return nil, err
 	}
-	if n.endpoint, err = openFabric(&n.cfg, secret); err != nil {
+	var secure *tls.Config
+	if n.cfg.TLS.On() {
+		if secure, err = n.cfg.TLS.Load(); err != nil {
+			return nil, permanent(err)
+		}
+	}
+	if n.endpoint, err = openFabric(&n.cfg, secret, secure); err != nil {
 		return nil, err
 	}
 	if err := n.recover(); err != nil {
@@ -155,6 +164,7 @@ func Open(cfg Config) (_ *Node, err error) {
 		}
 		n.server.admin = n.admin.addr()
 	}
+	n.loop.secure = secure
 	n.peers = &peers{
 		endpoint: n.endpoint, addrs: n.cfg.Peers, secret: n.cfg.Secret, log: n.log,
 		self:    hello{From: cfg.ID, Members: len(cfg.Peers), Geometry: n.records.Geometry(), Redis: bound},
@@ -174,7 +184,7 @@ func (cfg *Config) setDefaults() error {
 	if err := cfg.checkFabric(); err != nil {
 		return err
 	}
-	if err := CheckListen(cfg.Listen, cfg.Insecure); err != nil {
+	if err := CheckListen(cfg.Listen, cfg.Insecure || cfg.TLS.On()); err != nil {
 		return err
 	}
 	if cfg.Threads < 0 || cfg.Threads > MaxThreads {

@@ -224,6 +224,8 @@ func (r *reactor) adopt(c *conn) {
 	r.open++
 	if err := r.poll.Add(c.fd, c.watched); err != nil {
 		r.drop(c, err.Error())
+	} else if c.secure != nil {
+		r.touch(c) // with the end of the handshake commands may have come
 	}
 }
 
@@ -380,6 +382,13 @@ func (r *reactor) serveOne(c *conn) {
 			r.drop(c, "")
 			return
 		}
+		if c.secure != nil && c.secure.more && c.wantsRead() { // the poller does not know of it
+			if !c.fill() {
+				r.drop(c, "")
+				return
+			}
+			continue
+		}
 		if !stopped || c.paused() {
 			break
 		}
@@ -434,6 +443,9 @@ func (r *reactor) drop(c *conn, why string) {
 	r.open--
 	r.zombies++
 	r.server.forget(c.client)
+	if c.secure != nil {
+		c.secure.farewell()
+	}
 	// Unread input would make the kernel reset the connection, and the last reply (what was wrong) be lost on its way.
 	var scratch [4096]byte
 	for range 16 {
