@@ -41,7 +41,7 @@ func (s *server) Info(dst []byte, section string) []byte {
 		f.add("cluster_enabled", 0)
 	case "keyspace":
 		if s.primary && st.Keys > 0 {
-			f.add("db0", fmt.Sprintf("keys=%d,expires=0,avg_ttl=0", st.Keys))
+			f.add("db0", fmt.Sprintf("keys=%d,expires=%d,avg_ttl=0", st.Keys, st.Timed))
 		}
 	case "whale":
 		s.infoWhale(&f, &st)

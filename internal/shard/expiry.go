@@ -12,7 +12,7 @@ const clockSlack = 10 * time.Second
 
 // nextExpiry is when the next deadline passes, on the engine's clock; 0: never.
 func (e *Engine) nextExpiry() int64 {
-	if !e.primary() || e.serving.Load() == 0 || e.keepExpired || !e.intact() {
+	if !e.primary() || e.serving.Load() == 0 || e.keepExpired || !e.intact() || e.room == 0 {
 		return 0
 	}
 	at := e.st.NextAlarm()

@@ -13,6 +13,7 @@ type Status struct {
 	Drained   uint64
 	Installed uint64
 	Keys      int64 // (P) in the newest state
+	Timed     int64 // (P) those of them that expire some day
 	ArenaFree uint64
 	Counters  Counters
 	Queued    int // requests waiting to be executed, or to be sent to P
@@ -40,7 +41,7 @@ func (e *Engine) Status() Status {
 		Counters: e.counts, Queued: e.queue.len(), Gated: e.gated.len(), Unsettled: e.dirty.len(),
 	}
 	if s.Primary {
-		s.Keys, s.Every = e.st.Keys(), e.out.Every
+		s.Keys, s.Timed, s.Every = e.st.Keys(), e.st.Timed(), e.out.Every
 		s.Writable = s.Serving && e.intact()
 	}
 	for i := range e.links {

@@ -78,6 +78,18 @@ func (s *Store) setAlarm(deadline int64, offset uint64, old plog.Record, found b
 	s.alarms.push(alarm{deadline, offset})
 }
 
+// countTimed follows a change of a key: did it have a deadline before, and has it one now?
+func (s *Store) countTimed(before, now bool) {
+	if now && !before {
+		s.timed.Add(1)
+	} else if before && !now {
+		s.timed.Add(-1)
+	}
+}
+
+// Timed is how many of the keys have a deadline, as Keys counts them. Any goroutine.
+func (s *Store) Timed() int64 { return s.timed.Load() }
+
 // live says whether a key exists whose newest version is r.
 func (s *Store) live(r *plog.Record) bool { return r.Kind == plog.Put && r.Seq > s.flushed.Load() }
 
@@ -110,7 +122,7 @@ func (s *Store) Expire() *Tx {
 		s.alarms.replace(alarm{newest.Deadline, offset})
 	default:
 		// The alarm goes when it is met again: if this is not committed, it is still needed.
-		tx.bury(newest.Key, hash, offset)
+		tx.bury(newest.Key, hash, offset, newest.Deadline)
 	}
 	return tx
 }

@@ -191,6 +191,15 @@ func (m *expiryMachine) Check(t *rapid.T) {
 			t.Fatalf("%q expires at %d, and the next alarm is at %d", k, v.deadline, next)
 		}
 	}
+	timed := int64(0)
+	for _, v := range m.keys {
+		if v.deadline != 0 {
+			timed++
+		}
+	}
+	if got := m.p.s.Timed(); got != timed {
+		t.Fatalf("%d keys with a deadline, want %d", got, timed)
+	}
 	if n := len(m.p.s.alarms); n > 400 {
 		t.Fatalf("%d alarms for %d keys", n, len(m.keys))
 	}

@@ -11,8 +11,10 @@ func (s *Store) show(w *write, r plog.Rec) {
 		s.flushedAt.Store(r.Off)
 		s.flushed.Store(r.Seq)
 		s.alarms = nil
+		s.timed.Store(0)
 		return
 	}
+	s.countTimed(w.timed, w.deadline != 0)
 	if w.deadline != 0 {
 		var old plog.Record
 		found := false

@@ -74,6 +74,7 @@ type Store struct {
 	hashes []uint64 // scratch of Prefetch
 
 	keys       atomic.Int64  // live keys: of the newest state at P, of the installed one at a replica
+	timed      atomic.Int64  // those of them that have a deadline
 	stable     atomic.Uint64 // S as known here
 	everywhere atomic.Uint64 // DW as known here
 	flushed    atomic.Uint64 // seq of the newest flush-all that the index knows: what it has of lower seqs is absent
@@ -148,6 +149,7 @@ func (s *Store) Rebuild() (plog.Recovery, error) {
 	}
 	s.x = x
 	s.keys.Store(0)
+	s.timed.Store(0)
 	s.flushed.Store(0)
 	s.flushedAt.Store(0)
 	s.sweeper = sweeper{}
@@ -248,12 +250,14 @@ func (s *Store) apply(kind plog.Kind, hash, seq, offset uint64, key []byte, dead
 		s.flushedAt.Store(offset)
 		s.flushed.Store(seq)
 		s.keys.Store(0)
+		s.timed.Store(0)
 		s.alarms = nil
 		return
 	}
 	p, _, old, found := s.lookup(hash, key)
 	live := found && s.live(&old)
 	s.setAlarm(deadline, offset, old, found)
+	s.countTimed(live && old.Deadline != 0, deadline != 0)
 	switch {
 	case kind == plog.Tombstone && found:
 		p.remove()

@@ -28,6 +28,7 @@ type write struct {
 	prev       uint64 // offset of the key's version in the index, 0: none
 	deadline   int64
 	kind       plog.Kind
+	timed      bool // the key's version in the index is there and has a deadline
 }
 
 func (w *write) lives() bool { return w.kind == plog.Put }
@@ -93,12 +94,12 @@ func (tx *Tx) SetUntil(key, value []byte, deadline int64) {
 		return
 	}
 	seen := tx.seen
-	offset, _, live := tx.newest(hash, key)
+	offset, old, live := tx.newest(hash, key)
 	tx.seen = seen // an overwritten version is not revealed
 	if !live {
 		tx.delta++
 	}
-	tx.add(write{key: key, value: value, hash: hash, prev: offset, deadline: deadline, kind: plog.Put})
+	tx.add(write{key: key, value: value, hash: hash, prev: offset, deadline: deadline, kind: plog.Put, timed: live && old != 0})
 }
 
 // Del removes the key and says whether it was there. The slice must stay as it is until Commit.
@@ -112,17 +113,17 @@ func (tx *Tx) Del(key []byte) bool {
 		tx.delta--
 		return true
 	}
-	offset, _, live := tx.current(hash, key)
+	offset, deadline, live := tx.current(hash, key)
 	if live {
-		tx.bury(key, hash, offset)
+		tx.bury(key, hash, offset, deadline)
 	}
 	return live
 }
 
 // bury removes a key that is live in the index.
-func (tx *Tx) bury(key []byte, hash, offset uint64) {
+func (tx *Tx) bury(key []byte, hash, offset uint64, deadline int64) {
 	tx.delta--
-	tx.add(write{key: key, hash: hash, prev: offset, kind: plog.Tombstone})
+	tx.add(write{key: key, hash: hash, prev: offset, kind: plog.Tombstone, timed: deadline != 0})
 }
 
 // FlushAll removes every key, those that this transaction has set included.
@@ -155,7 +156,7 @@ func (tx *Tx) see(seq uint64) { tx.seen = max(tx.seen, seq) }
 func (tx *Tx) current(hash uint64, key []byte) (offset uint64, deadline int64, live bool) {
 	offset, deadline, live = tx.newest(hash, key)
 	if live && tx.passed(deadline) {
-		tx.bury(key, hash, offset)
+		tx.bury(key, hash, offset, deadline)
 		live = false
 	}
 	return offset, deadline, live
