@@ -13,6 +13,8 @@ const (
 	FaultAnyEpoch
 	// FaultKnownS takes the S that a backup happens to know for a fresh one: no READ (trap 2, the reader's side).
 	FaultKnownS
+	// FaultOwnClock lets every member decide by its own clock that a key has expired.
+	FaultOwnClock
 )
 
 // Break makes the engine obey the protocol but for one rule.

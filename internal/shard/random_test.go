@@ -17,7 +17,8 @@ import (
 	"whale/internal/replication/whale"
 )
 
-// register is one key: set and get, with outcomes that may be unknown.
+// register is one key: set and get, with outcomes that may be unknown. A value that begins with "t" has a deadline: it may
+// go at any time, but then it is gone.
 type registerOp struct {
 	write bool
 	value string // written; read: the answer
@@ -41,6 +42,9 @@ var register = porcupine.Model{
 		op := in.(registerOp)
 		if op.write {
 			return true, op.value
+		}
+		if out.(string) == "" && strings.HasPrefix(state.(string), "t") {
+			return true, ""
 		}
 		return out.(string) == state.(string), state
 	},
@@ -103,7 +107,16 @@ func walkWith(t *testing.T, s *simRig, seed uint64) string {
 			if rng.IntN(2) == 0 {
 				// Values on both sides of the direct limit; each unique.
 				c.op = registerOp{write: true, value: fmt.Sprintf("v%d.", i) + strings.Repeat("x", rng.IntN(2)*1000)}
-				c.q = newRequest(&command.Client{}, "set", c.key, c.op.value)
+				switch client := (&command.Client{}); rng.IntN(4) {
+				case 0:
+					c.op.value = "t" + c.op.value
+					c.q = newRequest(client, "set", c.key, c.op.value, "px", fmt.Sprint(1+rng.IntN(60)))
+				case 1:
+					c.q = newRequest(client, "exec")
+					c.q.Multi = s.transaction(client, []string{"get", c.key, ";", "set", c.key, c.op.value})
+				default:
+					c.q = newRequest(client, "set", c.key, c.op.value)
+				}
 			} else {
 				c.q = newRequest(&command.Client{}, "get", c.key)
 			}
@@ -114,6 +127,9 @@ func walkWith(t *testing.T, s *simRig, seed uint64) string {
 			s.boot(m.id)
 		default:
 			s.net.Step(rng)
+		}
+		if rng.IntN(4) == 0 {
+			s.wall[rng.IntN(3)] += rng.Int64N(30) // no two clocks agree
 		}
 		if rng.IntN(2) == 0 {
 			m := s.members[rng.IntN(3)]
@@ -201,6 +217,7 @@ func TestRandomSchedulesCatchBrokenVariants(t *testing.T) {
 		{"data only", whale.FaultDataOnly, FaultNone},
 		{"read unstable", whale.FaultNone, FaultReadUnstable},
 		{"known S", whale.FaultNone, FaultKnownS},
+		{"own clock", whale.FaultNone, FaultOwnClock},
 	} {
 		t.Run(f.name, func(t *testing.T) {
 			for seed := range uint64(300) {

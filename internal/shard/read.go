@@ -14,13 +14,14 @@ type readView struct {
 	need  plog.Rec // exact: the bytes that are missing; Seq 0: none
 	buf   []byte   // the values read, one behind the other
 
+	bad     Fault
 	expired bool // dirty because a deadline has passed: P has to remove the key
 }
 
 const keptReadBuf = 1 << 20 // a larger buffer is given back
 
-func (v *readView) begin(st *store.Store, exact bool) {
-	v.st, v.exact, v.dirty, v.expired, v.need = st, exact, false, false, plog.Rec{}
+func (v *readView) begin(st *store.Store, exact bool, bad Fault) {
+	v.st, v.exact, v.bad, v.dirty, v.expired, v.need = st, exact, bad, false, false, plog.Rec{}
 	if cap(v.buf) > keptReadBuf {
 		v.buf = nil
 	}
@@ -56,6 +57,10 @@ func (v *readView) read(key []byte) (value []byte, at store.Version, ok bool) {
 		return v.buf[from:len(v.buf):len(v.buf)], at, true
 	case store.Miss:
 		return nil, at, false
+	case store.Expired:
+		if v.bad == FaultOwnClock {
+			return nil, at, false
+		}
 	}
 	v.dirty, v.expired = true, verdict == store.Expired
 	return nil, at, false
@@ -93,7 +98,7 @@ func (e *Engine) TryRun(r *Request) bool {
 		r.Cmd.Run(r.prepare(e.st.Begin(), e.cfg.Server))
 		return true
 	}
-	r.view.begin(e.st, false)
+	r.view.begin(e.st, false, e.bad)
 	r.Cmd.Run(r.prepare(&r.view, e.cfg.Server))
 	if r.view.dirty || e.serving.Load() != epoch {
 		r.W.Buf = r.W.Buf[:mark]
@@ -156,7 +161,7 @@ func (e *Engine) resolveFetched() {
 
 func (e *Engine) resolve(r *Request) {
 	mark := len(r.W.Buf)
-	r.view.begin(e.st, true)
+	r.view.begin(e.st, true, e.bad)
 	r.Cmd.Run(r.prepare(&r.view, e.cfg.Server))
 	switch {
 	case !r.view.dirty:

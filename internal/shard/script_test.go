@@ -235,6 +235,7 @@ func TestScriptsCatchBrokenVariants(t *testing.T) {
 		{"trap03_primary_reads_stable", whale.FaultNone, FaultReadUnstable},
 		{"trap08_replies_that_reveal", whale.FaultNone, FaultNoGate},
 		{"trap08_transactions", whale.FaultNone, FaultNoGate},
+		{"expiry", whale.FaultNone, FaultOwnClock},
 		{"policies", whale.FaultVisibleSlots, FaultNone},
 		{"trap11_words_of_another_epoch", whale.FaultNone, FaultAnyEpoch},
 	} {
