@@ -22,7 +22,7 @@ import (
 // benchCmd is `whale bench`.
 func benchCmd() *cobra.Command {
 	cmd := &cobra.Command{Use: "bench", Short: "Measure latency and throughput"}
-	cmd.AddCommand(benchRedisCmd())
+	cmd.AddCommand(benchRedisCmd(), benchFabricCmd())
 	return cmd
 }
 
