@@ -188,7 +188,14 @@ func (d *doctor) ports() {
 	if listen == "" {
 		listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
 	}
-	for _, p := range []struct{ what, flag, addr string }{{"Redis port", "--listen or --port", listen}, {"admin port", "--admin", s.Admin}} {
+	peers := ""
+	if s.Fabric == "tcp" {
+		peers = s.FabricListen
+		if peers == "" && s.ID >= 0 && s.ID < len(s.Peers) {
+			peers = s.Peers[s.ID]
+		}
+	}
+	for _, p := range []struct{ what, flag, addr string }{{"Redis port", "--listen or --port", listen}, {"fabric port", "--fabric-listen or --peers", peers}, {"admin port", "--admin", s.Admin}} {
 		if p.addr == "" {
 			continue
 		}

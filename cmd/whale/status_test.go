@@ -117,6 +117,7 @@ func TestDoctor(t *testing.T) {
 	dir := t.TempDir()
 	says(t, dir, fmt.Sprint("doctor --dir a --arena 16MiB --port ", basePort()), 0, "ok +data folder", "ok +Redis port", "ok +kernel", "(?m)clock")
 	says(t, dir, fmt.Sprint("doctor --dir a --port ", taken(t)), 1, "BAD +Redis port .*address already in use", "choose another with --listen or --port", "1 findings keep a node from running")
+	says(t, dir, fmt.Sprint("doctor --dir a --fabric tcp --peers 127.0.0.1:", taken(t), " --arena 16MiB --port ", basePort()), 1, "BAD +fabric port", "--fabric-listen or --peers")
 	says(t, dir, fmt.Sprint("doctor --dir a --arena 900000TiB --port ", basePort()), 1, "BAD +data folder .*a node takes", "smaller --arena")
 
 	// Another machine.

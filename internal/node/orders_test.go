@@ -141,6 +141,9 @@ func TestMonitor(t *testing.T) {
 		if n := g.loop.server.monitors.Load(); n != 0 {
 			t.Errorf("%d monitors are left", n)
 		}
+		b.do("MONITOR")
+		b.Close()
+		await(t, "the monitor that went away", func() bool { return g.loop.server.monitors.Load() == 0 })
 	})
 }
 
