@@ -118,3 +118,9 @@ func BenchmarkWrite1M(b *testing.B) {
 	b.SetBytes(1 << 20)
 	benchmark(b, 1, []fabric.Op{w.write(0, 1<<20, 0)}, w)
 }
+
+// BenchmarkWrite64TLS: a round trip, encrypted.
+func BenchmarkWrite64TLS(b *testing.B) {
+	w := wire(b, 1<<20, Options{TLS: certificate(b)})
+	benchmark(b, 1, []fabric.Op{w.write(0, 64, 0)}, w)
+}
