@@ -329,6 +329,27 @@ func signal(t testing.TB, pid int, s syscall.Signal) {
 	if err := syscall.Kill(pid, s); err != nil {
 		t.Fatalf("signal %v to %d: %v", s, pid, err)
 	}
+	if s == syscall.SIGSTOP {
+		await(t, 10*time.Second, func() error { return stopped(pid) })
+	}
+}
+
+// stopped says which thread of the process still runs: they stop one by one, some time after the signal was sent.
+func stopped(pid int) error {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(threads) == 0 {
+		return fmt.Errorf("process %d has no threads: %v", pid, err)
+	}
+	for _, thread := range threads {
+		text, err := os.ReadFile(thread)
+		if err != nil {
+			return err
+		}
+		if _, state, _ := strings.Cut(string(text), ") "); !strings.HasPrefix(state, "T") {
+			return fmt.Errorf("%s: state %.1s after SIGSTOP", thread, state)
+		}
+	}
+	return nil
 }
 
 // alive says whether pid exists and is no zombie.
