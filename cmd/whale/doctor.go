@@ -10,10 +10,12 @@ import (
 	"strconv"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"whale/internal/certs"
 	"whale/internal/config"
 	"whale/internal/node"
 )
@@ -81,6 +83,7 @@ func (d *doctor) examine() {
 	d.sharedMemory()
 	d.limits()
 	d.ports()
+	d.certificates()
 	d.kernel()
 	d.processor()
 	d.clock()
@@ -195,7 +198,7 @@ func (d *doctor) ports() {
 			peers = s.Peers[s.ID]
 		}
 	}
-	for _, p := range []struct{ what, flag, addr string }{{"Redis port", "--listen or --port", listen}, {"fabric port", "--fabric-listen or --peers", peers}, {"admin port", "--admin", s.Admin}} {
+	for _, p := range []struct{ what, flag, addr string }{{"Redis port", "--listen or --port", s.RedisAddress()}, {"fabric port", "--fabric-listen or --peers", peers}, {"admin port", "--admin", s.Admin}} {
 		if p.addr == "" {
 			continue
 		}
@@ -207,6 +210,25 @@ func (d *doctor) ports() {
 		l.Close()
 		d.add(gradeGood, p.what, p.addr+" is free", "")
 	}
+}
+
+func (d *doctor) certificates() {
+	files := certs.Files{Cert: d.settings.TLSCert, Key: d.settings.TLSKey, CA: d.settings.TLSCA}
+	if !files.On() {
+		d.add(gradeNote, "TLS", "off", "fine on loopback; for other addresses, whale cert makes what it needs")
+		return
+	}
+	config, err := files.Load()
+	if err == nil {
+		leaf := config.Certificates[0].Leaf
+		if left := time.Until(leaf.NotAfter); left < 30*24*time.Hour {
+			d.add(gradeNote, "TLS", "the certificate ends on "+leaf.NotAfter.Format(time.DateOnly), "make a new one with whale cert")
+			return
+		}
+		d.add(gradeGood, "TLS", "certificate until "+leaf.NotAfter.Format(time.DateOnly), "")
+		return
+	}
+	d.add(gradeBad, "TLS", err.Error(), "see whale cert --help")
 }
 
 func (d *doctor) kernel() {

@@ -7,10 +7,8 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"os/signal"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -163,9 +161,7 @@ func nodeConfig(s *config.Settings) (cfg node.Config, err error) {
 	if cfg.MaxClients < 1 {
 		return cfg, fmt.Errorf("--max-clients %d: expected at least 1", cfg.MaxClients)
 	}
-	if cfg.Listen = s.Listen; cfg.Listen == "" {
-		cfg.Listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
-	}
+	cfg.Listen = s.RedisAddress()
 	if cfg.Limits.MaxBulk = int(s.MaxArgument); cfg.Limits.MaxBulk > 0 {
 		cfg.Limits.MaxCommand = 2 * cfg.Limits.MaxBulk
 	}

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +17,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"whale/internal/certs"
+	"whale/internal/config"
 	"whale/internal/resp"
 )
 
@@ -31,24 +35,41 @@ behind       how many records, bytes of the log and milliseconds (the age of the
 
 func statusCmd() *cobra.Command {
 	var addr string
-	var limit time.Duration
+	var s config.Settings
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Show the members of a running cluster, and how far each is",
-		Long: `Asks one node of a cluster, and by it all the others, by their Redis addresses. With requirepass, the password is taken
-from WHALE_REQUIREPASS in the environment. Exit code 1 means that not every member serves.`,
-		Example: `  whale status --addr 127.0.0.1:7001`,
-		Args:    cobra.NoArgs,
+		Long: `Asks one node of a cluster, and by it all the others, by their Redis addresses. Address, password and TLS are those of a
+node's settings: from the file that --config names, the environment (WHALE_REQUIREPASS), or flags. Exit code 1 means that
+not every member serves.`,
+		Example: `  whale status --addr 127.0.0.1:7001
+  whale status --config node.toml`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c := clusterStatus{limit: limit, password: os.Getenv("WHALE_REQUIREPASS")}
+			if err := s.Load(cmd.Flags(), os.LookupEnv); err != nil {
+				return err
+			}
+			c := clusterStatus{limit: 3 * time.Second, password: s.Password}
+			if files := (certs.Files{Cert: s.TLSCert, Key: s.TLSKey, CA: s.TLSCA}); files.On() {
+				var err error
+				if c.tls, err = files.Load(); err != nil {
+					return err
+				}
+			}
+			if addr == "" {
+				addr = s.RedisAddress()
+			}
 			if err := c.ask(cmd.Context(), addr); err != nil {
 				return err
 			}
 			return c.write(cmd.OutOrStdout())
 		},
 	}
-	cmd.Flags().StringVar(&addr, "addr", "127.0.0.1:7001", "Redis address of any node")
-	cmd.Flags().DurationVar(&limit, "timeout", 3*time.Second, "how long a node may take to answer")
+	s.Bind(cmd.Flags())
+	cmd.Flags().VisitAll(func(f *pflag.Flag) { // those that say nothing of how a node is reached are accepted, for the file's sake
+		f.Hidden = !slices.Contains([]string{config.FileFlag, "listen", "port", "requirepass", "tls-cert", "tls-key", "tls-ca"}, f.Name)
+	})
+	cmd.Flags().StringVar(&addr, "addr", "", "Redis address of any node (default: that of the settings)")
 	return cmd
 }
 
@@ -56,6 +77,7 @@ from WHALE_REQUIREPASS in the environment. Exit code 1 means that not every memb
 type clusterStatus struct {
 	limit    time.Duration
 	password string
+	tls      *tls.Config    // nil: none
 	members  []memberStatus // by number
 }
 
@@ -112,6 +134,11 @@ func (c *clusterStatus) info(ctx context.Context, addr string) (map[string]strin
 	if err != nil {
 		return nil, err
 	}
+	if c.tls != nil {
+		config := c.tls.Clone()
+		config.ServerName, _, _ = net.SplitHostPort(addr)
+		conn = tls.Client(conn, config)
+	}
 	defer conn.Close()
 	conn.SetDeadline(time.Now().Add(c.limit))
 	var request []byte
@@ -129,7 +156,7 @@ func (c *clusterStatus) info(ctx context.Context, addr string) (map[string]strin
 	}
 	text, err := answer(replies)
 	if err != nil && strings.HasPrefix(err.Error(), "NOAUTH") {
-		return nil, fmt.Errorf("%w Give the password in WHALE_REQUIREPASS", err)
+		return nil, fmt.Errorf("%w Give the password in WHALE_REQUIREPASS, or the node's file with --config", err)
 	}
 	fields := map[string]string{}
 	for line := range strings.Lines(text) {

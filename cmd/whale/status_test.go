@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"whale/internal/certs"
 	"whale/internal/config"
 	"whale/internal/resp"
 )
@@ -96,6 +97,37 @@ func hasLine(text string, words []string) bool {
 		}
 	}
 	return false
+}
+
+// TestStatusOfARealNode: with password and TLS, by the node's own file.
+func TestStatusOfARealNode(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts a real process")
+	}
+	dir := t.TempDir()
+	if _, err := certs.Create(dir, []string{"127.0.0.1"}); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("secret", strings.Repeat("0123456789abcdef", 4))
+	write("node.toml", fmt.Sprintf("dir = 'a'\nsecret = 'secret'\nmin-copies = 1\narena = '16MiB'\nport = %d\nrequirepass = 'pass'\ntls-cert = %q\ntls-key = %q\ntls-ca = %q\n",
+		basePort()+5, certs.NodeCert, certs.NodeKey, certs.CACert))
+	says(t, dir, "doctor --config node.toml", 0, "ok +TLS +certificate until 2")
+	var s screen
+	serve := whale(t, dir, "serve", "--config", "node.toml")
+	serve.Stdout, serve.Stderr = &s, &s
+	if err := serve.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { serve.Process.Kill(); serve.Wait() })
+	s.await(t, "msg=serving")
+	says(t, dir, "status --config node.toml", 0, "0 +127.0.0.1:[0-9]+ +primary +serving", "everywhere +0 +0")
+	says(t, dir, "status --config node.toml --requirepass wrong", 1, "WRONGPASS")
+	says(t, dir, fmt.Sprint("status --port ", basePort()+5), 1, fmt.Sprint("node 127.0.0.1:", basePort()+5, ": "))
 }
 
 func TestStatusErrors(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"os"
 	"reflect"
 	"regexp"
@@ -58,6 +59,14 @@ func each(s *Settings, f func(field any, tag reflect.StructTag)) {
 	for i := range v.NumField() {
 		f(v.Field(i).Addr().Interface(), v.Type().Field(i).Tag)
 	}
+}
+
+// RedisAddress is where the node serves Redis clients, host:port.
+func (s *Settings) RedisAddress() string {
+	if s.Listen != "" {
+		return s.Listen
+	}
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
 }
 
 // Bind sets the defaults and makes a flag for each setting, and --config.
