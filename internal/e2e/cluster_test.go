@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
@@ -29,6 +30,7 @@ type cluster struct {
 	addrs []string
 	dev   *exec.Cmd
 	gone  chan struct{} // closed when dev has ended
+	from  int           // how much of the log earlier runs of dev wrote
 }
 
 // newCluster starts a cluster with a small arena and these further flags, and waits until every node serves.
@@ -117,6 +119,7 @@ func (c *cluster) start() {
 		c.t.Fatal(err)
 	}
 	defer out.Close()
+	c.from = len(c.printed())
 	c.dev = exec.Command(binary, c.args...)
 	c.dev.Stdout, c.dev.Stderr = out, out
 	c.dev.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
@@ -175,7 +178,8 @@ func (c *cluster) awaitPrinted(from int, want ...string) {
 	})
 }
 
-// awaitReady waits until every node takes a write and every node reads it.
+// awaitReady waits until every node takes a write and every node reads it, and whale dev knows that they are up: a node
+// that ends while dev still waits for the start takes the cluster with it.
 func (c *cluster) awaitReady() {
 	c.t.Helper()
 	await(c.t, 30*time.Second, func() error {
@@ -184,6 +188,9 @@ func (c *cluster) awaitReady() {
 			case <-c.gone:
 				return fmt.Errorf("whale dev ended:\n%s", tail(c.printed(), 4000))
 			default:
+			}
+			if !strings.Contains(c.printed()[c.from:], "Ctrl-C stops it.") {
+				return errors.New("whale dev has not said that the cluster is up")
 			}
 		}
 		for i := range c.addrs {
