@@ -6,7 +6,7 @@ func (e *Engine) stepBackup() bool {
 	progress := false
 	if e.view != nil {
 		before := e.st.Drained()
-		progress = e.st.Drain() != before
+		progress = e.st.DrainSome(takeAtOnce) != before
 		progress = e.takeIn() || progress
 	}
 	if e.view != nil { // still: taking in may have found that the logs differ
@@ -38,6 +38,12 @@ func (e *Engine) stepBackup() bool {
 		progress = e.forward(&e.away, e.reader) || progress
 	}
 	return e.forward(&e.queue, 0) || progress
+}
+
+// Unhurried says that nobody waits for this member: it is a backup that takes in what P sent, and no request is here. Its
+// driver may let others have the processor between two steps.
+func (e *Engine) Unhurried() bool {
+	return !e.primary() && e.view != nil && e.queue.len()+e.away.len()+e.dirty.len()+len(e.relay.waiting) == 0
 }
 
 // takeIn extends the log by records whose bytes have arrived, and makes them durable.

@@ -1,6 +1,10 @@
 package store
 
-import "whale/internal/plog"
+import (
+	"math"
+
+	"whale/internal/plog"
+)
 
 // SetEpoch begins a view: slots of epoch e are accepted from drained+1 on, and what is pending above drained, the end of
 // this member's log, is dropped. What the index shows cannot be dropped: a member whose log was cut below Installed has to
@@ -26,6 +30,16 @@ func (s *Store) Drain() uint64 {
 	return s.pending.drained.Load()
 }
 
+// DrainSome is Drain, except that it ends after limit slots. Any goroutine.
+func (s *Store) DrainSome(limit int) uint64 {
+	if _, ok := s.arrived(); ok {
+		s.draining.Lock()
+		defer s.draining.Unlock()
+		s.drainLocked(limit)
+	}
+	return s.pending.drained.Load()
+}
+
 // Drained is the seq of the last slot that is pending or was. Any goroutine.
 func (s *Store) Drained() uint64 { return s.pending.drained.Load() }
 
@@ -38,7 +52,7 @@ func (s *Store) drain() bool {
 	// only after a pass that begins now.
 	s.draining.Lock()
 	defer s.draining.Unlock()
-	return s.drainLocked()
+	return s.drainLocked(math.MaxInt)
 }
 
 // arrived looks for the slot after the drained one. What is not that slot proves its absence only if nobody drained it
@@ -62,9 +76,10 @@ func (s *Store) arrived() (plog.Slot, bool) {
 
 func (s *Store) accepts(epoch uint32) bool { return epoch != 0 && epoch == s.epoch.Load() }
 
-func (s *Store) drainLocked() bool {
+// drainLocked drains at most limit slots; false: there may be more in the ring.
+func (s *Store) drainLocked(limit int) bool {
 	p := &s.pending
-	for {
+	for range limit {
 		slot, ok := s.arrived()
 		if !ok {
 			return true
@@ -84,6 +99,7 @@ func (s *Store) drainLocked() bool {
 		raise(&s.stable, slot.S)
 		raise(&s.everywhere, slot.DW)
 	}
+	return false
 }
 
 // bucket is the hash that the index uses, and 0 for a flush-all alone.
