@@ -14,6 +14,20 @@
 //
 // After the first error completion on a connection every later one is an error too ([ErrFlushed]), and the connection
 // is of no more use.
+//
+// # Persistence
+//
+// Five primitives carry writes into the persistence domain of the peer's memory. Which blocks, orders and makes durable
+// is the same with every provider; docs/mirroring.md says what each costs where.
+//
+//	remote commit               Write, ..., then Flush with placement Durable; wait for its completion
+//	write-through write         Write or Write8 with WriteThrough
+//	remote ordering fence       Fence with placement Durable; nobody waits
+//	remote durability fence     Fence with placement Durable and Signaled; wait for its completion
+//	non-temporal write          Write or Write8 with NonTemporal, in post order; for the end, a Read behind it; wait for that
+//
+// A Fence with placement Durable speaks of what was written through or non-temporally before it on this connection; a plain Write
+// needs a Flush.
 package fabric
 
 import (
@@ -49,8 +63,8 @@ const (
 	Write8                      // stores A at Remote (8 bytes, aligned) atomically, behind all earlier operations
 	CompareSwap                 // if the word at Remote is A, stores B; Value is the word before
 	FetchAdd                    // adds A to the word at Remote; Value is the word before
-	Flush                       // everything written before has the Placement A over [Remote, Remote+Len) (or its region, by B)
-	Fence                       // nothing posted later takes effect at the peer before everything posted earlier is visible there
+	Flush                       // what this connection wrote before has the Placement A over [Remote, Remote+Len) (or its region, by B)
+	Fence                       // nothing posted later takes effect at the peer before everything posted earlier has the Placement A there (0: Visible)
 	Send                        // delivers Len bytes from Local to the peer's next posted Recv
 	Recv                        // posts Local, Len bytes long, for one incoming Send; Value is the length that came
 )
@@ -62,11 +76,15 @@ const (
 	Signaled     Flags = 1 << iota // report a completion; without it only an error is reported. A Recv always reports.
 	Inline                         // Local may be changed as soon as Post returns; Len is at most Caps.Inline
 	Fenced                         // start only when earlier Reads and atomics of this connection have completed
-	WriteThrough                   // (Write) start its way to the persistence domain at once
+	WriteThrough                   // (Write, Write8) start its way to the persistence domain at once
 	Notify                         // (Write, Write8, Send) ring the peer when it has landed: see Endpoint.Arm
+	// NonTemporal (Write, Write8) passes the caches of the peer by. Such writes of one connection become durable in post
+	// order, and one byte of a later one implies all of an earlier one; a Read posted behind them completes when they are
+	// durable. Nothing is ordered inside one Write. Refused with ErrUnsupported where Caps.NonTemporal is false.
+	NonTemporal
 )
 
-// Placement is where a Flush puts bytes: operand A.
+// Placement is where a Flush puts bytes, or a Fence asks for them: operand A.
 const (
 	Visible uint64 = 1 // a CPU there reads them
 	Durable uint64 = 2 // they are inside the persistence domain of the memory (includes Visible)
@@ -119,9 +137,12 @@ type Caps struct {
 	MaxSend     int  // bytes a Send may carry
 	Atomics     bool // CompareSwap and FetchAdd
 	NativeFlush bool // Flush is one operation of the hardware (or exact by construction), not built from others
-	// Domain is the persistence domain of the peer's memory as far as a durable Flush goes; None: a durable Flush is
+	// Domain is the persistence domain of the peer's memory as far as a durable Flush or Fence goes; None: both are
 	// refused with ErrUnsupported.
 	Domain pmem.Domain
+	// NonTemporal: non-temporal writes are what they say, because the peer's incoming writes pass its caches by on their way
+	// to the persistence domain, or because its caches are inside.
+	NonTemporal bool
 }
 
 var (

@@ -10,10 +10,11 @@
 //   - A connection has a QueueDepth of at least 2, a RecvDepth of 4, a MaxSend of 64.
 //   - A completion that was not polled still counts against QueueDepth (RecvDepth for receives), so that both queues are
 //     bounded: an idle connection takes exactly QueueDepth signaled operations before the first Poll.
-//   - A flag on a kind that has no use for it is ErrOp: WriteThrough is for Write; Notify for Write, Write8, Send; Inline
+//   - A flag on a kind that has no use for it is ErrOp: WriteThrough and NonTemporal are for Write and Write8, one of them at a time; Notify for Write, Write8, Send; Inline
 //     for Write, Write8, Send; a Recv takes Signaled alone. Signaled and Fenced go with every other kind.
 //   - Flush needs a placement of Visible or Durable and a selectivity of Range or Region, else ErrOp. A visible Flush
-//     needs a key with any right; a durable one RemoteFlush.
+//     needs a key with any right; a durable one RemoteFlush. A Fence has one of the placements, or 0, else ErrOp.
+//   - The completion of a durable Fence, unlike that of a visible one, says that all before it has landed.
 //   - Len means nothing to Write8, CompareSwap, FetchAdd and Fence; Off and Len nothing to a Flush of a Region.
 //   - An operation of length zero on a good key succeeds and touches nothing.
 //   - After the first error of a connection each operation, signaled or not, and each posted Recv gets a completion with

@@ -118,11 +118,18 @@ func (r *rig) faults(local, remote *area) []fault {
 	for _, ab := range [][2]uint64{{0, 0}, {3, 0}, {fabric.Visible, 2}, {fabric.Durable, math.MaxUint64}, {math.MaxUint64, 1}} {
 		add(fabric.ErrOp, flush(0, remote, ab[0], ab[1], 0), "placement %d, selectivity %d", ab[0], ab[1])
 	}
+	for _, placement := range []uint64{fabric.Durable + 1, math.MaxUint64} {
+		f := fence(0, 0)
+		f.A = placement
+		add(fabric.ErrOp, f, "placement %d", placement)
+	}
 	for flag, kinds := range map[fabric.Flags][]fabric.Op{
-		1 << 5: good, 1 << 7: good,
-		fabric.WriteThrough: append([]fabric.Op{send(0, local, 0, 8, 0), fence(0, 0)}, good[1:]...),
-		fabric.Notify:       append([]fabric.Op{fence(0, 0), good[1]}, good[3:]...),
-		fabric.Inline:       append([]fabric.Op{fence(0, 0), good[1]}, good[3:]...),
+		1 << 6: good, 1 << 7: good,
+		fabric.WriteThrough:                      append([]fabric.Op{send(0, local, 0, 8, 0), fence(0, 0), good[1]}, good[3:]...),
+		fabric.NonTemporal:                       append([]fabric.Op{send(0, local, 0, 8, 0), fence(0, 0), good[1]}, good[3:]...),
+		fabric.WriteThrough | fabric.NonTemporal: {good[0], good[2]},
+		fabric.Notify:                            append([]fabric.Op{fence(0, 0), good[1]}, good[3:]...),
+		fabric.Inline:                            append([]fabric.Op{fence(0, 0), good[1]}, good[3:]...),
 	} {
 		for _, op := range kinds {
 			op.Flags = flag

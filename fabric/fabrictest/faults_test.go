@@ -157,6 +157,24 @@ var faults = []fault{
 			return len(ops)
 		}}
 	}},
+	{name: "a durable Fence means nothing", caught: []string{"durable Fence"}, conn: each(func(o *fabric.Op) {
+		if o.Kind == fabric.Fence && o.A == fabric.Durable && o.Flags == 0 {
+			*o = fabric.Op{Kind: fabric.Write, Local: o.Local, ID: o.ID} // of nothing, to nowhere
+		}
+	})},
+	{name: "a durable Fence completes before all has landed", caught: []string{"durable Fence"}, conn: each(func(o *fabric.Op) {
+		if o.Kind == fabric.Fence {
+			o.A = fabric.Visible
+		}
+	})},
+	{name: "non-temporal writes are plain ones", caught: []string{"non-temporal writes land in order"}, conn: each(func(o *fabric.Op) {
+		o.Flags &^= fabric.NonTemporal
+	})},
+	{name: "a Fence with any placement", caught: []string{"an error ends the connection"}, conn: each(func(o *fabric.Op) {
+		if o.Kind == fabric.Fence && o.A > fabric.Durable {
+			o.A = fabric.Visible
+		}
+	})},
 	{name: "Fenced means nothing", caught: []string{"Fenced"}, conn: each(func(o *fabric.Op) { o.Flags &^= fabric.Fenced })},
 	{name: "an atomic does not wait for the word before it", caught: []string{"a Read and an atomic see what was written before"},
 		conn: func() *badConn {
@@ -256,7 +274,7 @@ var faults = []fault{
 			o.Local.Off, o.Len = 0, 0
 		}
 	})},
-	{name: "unknown flags are ignored", caught: []string{"an error ends the connection"}, conn: each(func(o *fabric.Op) { o.Flags &= 1<<5 - 1 })},
+	{name: "unknown flags are ignored", caught: []string{"an error ends the connection"}, conn: each(func(o *fabric.Op) { o.Flags &= 1<<6 - 1 })},
 	{name: "flags without a meaning are ignored", caught: []string{"an error ends the connection", "bad local memory of a Recv"},
 		conn: each(func(o *fabric.Op) {
 			if o.Kind == fabric.Read || o.Kind == fabric.Recv {
@@ -366,6 +384,10 @@ var faults = []fault{
 	{name: "atomics that are not told", caught: []string{"atomics"}, caps: func(c *fabric.Caps) { c.Atomics = false }},
 	{name: "durability that is none", caught: []string{"flush", "rights"}, caps: func(c *fabric.Caps) { c.Domain = pmem.ADR },
 		opts: func(o *simfab.Options) { o.NoDurable = true }},
+	{name: "a durable Fence that is none", caught: []string{"durable Fence"}, caps: func(c *fabric.Caps) { c.Domain = pmem.ADR },
+		opts: func(o *simfab.Options) { o.NoDurable = true }},
+	{name: "a way past the caches that is none", caught: []string{"non-temporal writes land in order"},
+		caps: func(c *fabric.Caps) { c.NonTemporal = true }, opts: func(o *simfab.Options) { o.DDIO = true }},
 	{name: "durability that is not told", caught: []string{"flush"}, caps: func(c *fabric.Caps) { c.Domain = pmem.None }},
 	{name: "a full queue forgets what it did not take", caught: []string{"a full queue", "a full receive queue"}, conn: func() *badConn {
 		return &badConn{taken: func(posted, taken int) int { return posted }}

@@ -36,7 +36,8 @@ type conn struct {
 	busy    uint64              // value of peer.line.busy: this process alone writes it
 	remotes [keyEntries]*remote // by the index in their key
 	files   map[string]*pmem.File
-	moved   uint64 // bytes in this period
+	moved   uint64      // bytes in this period
+	through pmem.Memory // written through or non-temporally, and not fenced since: see persist.go
 
 	queue    queue // operations that wait behind a Send that found no room
 	receives receives
@@ -81,6 +82,7 @@ func (c *conn) Caps() fabric.Caps {
 		Atomics:     true,
 		NativeFlush: true, // the initiator's own CPU stores and flushes
 		Domain:      pmem.FileShared,
+		NonTemporal: true, // the initiator's own CPU fences between them
 	}
 }
 

@@ -64,7 +64,7 @@ func (c *conn) perform(op *fabric.Op, inlined unsafe.Pointer) (value uint64, ok 
 	case fabric.Flush:
 		err = c.flushMemory(op)
 	case fabric.Fence:
-		c.fence()
+		c.fence(op)
 	case fabric.Send:
 		ok, err = c.send(op, inlined)
 		return 0, ok, err
@@ -84,18 +84,21 @@ func (c *conn) write(op *fabric.Op, src unsafe.Pointer) error {
 		}
 	}
 	if op.Len <= chunk {
-		words.Copy(dst, src, op.Len)
-		c.moved += op.Len
-	} else if err := c.moveLong(dst, src, op.Len, r, l); err != nil {
+		c.copyTo(r, dst, src, op)
+		return nil
+	}
+	if op.Flags&fabric.NonTemporal != 0 {
+		c.order()
+	}
+	if err := c.moveLong(dst, src, op.Len, r, l); err != nil {
 		return err
 	}
-	if op.Flags&fabric.WriteThrough != 0 {
-		r.mem.Persist(r.off+op.Remote.Off, op.Len)
-	}
+	c.started(r, op, op.Len)
 	return nil
 }
 
 func (c *conn) read(op *fabric.Op) error {
+	c.order()
 	r, src, err := c.reach(op.Remote, op.Len, fabric.RemoteRead)
 	if err != nil {
 		return err
@@ -156,6 +159,9 @@ func (c *conn) word(op *fabric.Op) (before uint64, err error) {
 	p := (*uint64)(at)
 	switch op.Kind {
 	case fabric.Write8:
+		if op.Flags&fabric.NonTemporal != 0 {
+			c.order()
+		}
 		atomic.StoreUint64(p, op.A)
 	case fabric.FetchAdd:
 		before = atomic.AddUint64(p, op.A) - op.A
@@ -167,6 +173,7 @@ func (c *conn) word(op *fabric.Op) (before uint64, err error) {
 			before = op.A
 		}
 	}
+	c.started(r, op, 8)
 	return before, nil
 }
 
@@ -185,18 +192,22 @@ func (c *conn) flushMemory(op *fabric.Op) error {
 	if err != nil {
 		return err
 	}
-	if op.B == fabric.Region {
-		n = r.n
-	}
 	if op.A == fabric.Durable {
-		r.mem.Persist(r.off+at.Off, n)
+		if op.B == fabric.Range {
+			r.mem.Persist(r.off+at.Off, n)
+		}
 		r.mem.Fence()
 	}
 	return nil
 }
 
 // fence is a full fence: an exchange on a word that this process alone writes.
-func (c *conn) fence() { c.peer.line.busy.Swap(c.busy) }
+func (c *conn) fence(op *fabric.Op) {
+	c.peer.line.busy.Swap(c.busy)
+	if op.A == fabric.Durable {
+		c.order()
+	}
+}
 
 func (c *conn) send(op *fabric.Op, src unsafe.Pointer) (ok bool, err error) {
 	if src == nil {

@@ -19,6 +19,8 @@ type remote struct {
 	rights fabric.Rights
 	mem    pmem.Memory // this process's mapping
 	off    uint64      // of the registration in it
+	// flushes: see persist.go
+	flushes bool
 }
 
 // reach is the n bytes at a, in the peer's memory, if the key is valid in this period and gives the right (0: any).
@@ -88,13 +90,14 @@ func (c *conn) open(key fabric.Key) (*remote, error) {
 			file.Name(), size, k.off, k.off, k.n)
 	}
 	return &remote{
-		key:    key,
-		word:   &shared.key,
-		base:   unsafe.Pointer(&file.Bytes()[k.off]),
-		n:      k.n,
-		rights: fabric.Rights(k.rights),
-		mem:    file,
-		off:    k.off,
+		key:     key,
+		word:    &shared.key,
+		base:    unsafe.Pointer(&file.Bytes()[k.off]),
+		n:       k.n,
+		rights:  fabric.Rights(k.rights),
+		mem:     file,
+		off:     k.off,
+		flushes: flushes(file),
 	}, nil
 }
 

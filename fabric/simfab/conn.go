@@ -1,6 +1,9 @@
 package simfab
 
-import "whale/fabric"
+import (
+	"whale/fabric"
+	"whale/pmem"
+)
 
 // conn is one end of a connection.
 //
@@ -21,8 +24,9 @@ type conn struct {
 
 	completions queue[fabric.Completion]
 
-	unlanded int // in posted
-	active   int // place in net.active, when unlanded > 0
+	unlanded int           // in posted
+	through  []pmem.Memory // written through, and not fenced since
+	active   int           // place in net.active, when unlanded > 0
 	held     bool
 	lost     bool  // held, and lost meanwhile: to be noticed at the release
 	dead     bool  // no operation starts any more

@@ -59,6 +59,9 @@ func (e Event) String() string {
 	case fabric.Send:
 		return s + fmt.Sprintf(" %dB", e.Len)
 	case fabric.Fence:
+		if e.A == fabric.Durable {
+			s += " durable"
+		}
 		return s
 	}
 	return s + fmt.Sprintf(" @%s+%d", e.net.keyName(e.Key), e.Off)

@@ -3,6 +3,7 @@ package simfab
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"whale/fabric"
 )
@@ -39,7 +40,7 @@ func (o *op) passes(before *op) bool {
 			return false
 		}
 	case fabric.Write:
-		if !o.c.net.opts.Relaxed || before.Flags&fabric.Notify != 0 {
+		if !o.c.net.opts.Relaxed || before.Flags&fabric.Notify != 0 || o.Flags&before.Flags&fabric.NonTemporal != 0 {
 			return false
 		}
 	default:
@@ -77,14 +78,17 @@ func (c *conn) perform(o *op) {
 	case fabric.Write:
 		from, _ := o.local()
 		o.copyRest(to, from)
-		if o.Flags&fabric.WriteThrough != 0 {
-			r.mem.Persist(r.base+o.Remote.Off, o.Len)
-		}
+		c.persist(o, r, o.Len)
 	case fabric.Read:
 		into, _ := o.local()
 		copy(into, to)
 	case fabric.Write8:
 		r.mem.Store64(r.base+o.Remote.Off, o.A)
+		c.persist(o, r, 8)
+	case fabric.Fence:
+		if o.A == fabric.Durable {
+			c.fenceThrough()
+		}
 	case fabric.CompareSwap, fabric.FetchAdd:
 		at := r.base + o.Remote.Off
 		o.result = r.mem.Load64(at)
@@ -117,6 +121,28 @@ func (c *conn) perform(o *op) {
 	}
 	c.landed(o)
 	c.advance()
+}
+
+// persist is what the flags of a write that has landed ask of its n bytes.
+func (c *conn) persist(o *op, r *region, n uint64) {
+	if o.Flags&(fabric.WriteThrough|fabric.NonTemporal) == 0 {
+		return
+	}
+	r.mem.Persist(r.base+o.Remote.Off, n)
+	if o.Flags&fabric.NonTemporal != 0 {
+		r.mem.Fence()
+	} else if !slices.Contains(c.through, r.mem) {
+		c.through = append(c.through, r.mem)
+	}
+}
+
+// fenceThrough makes what was written through durable.
+func (c *conn) fenceThrough() {
+	for _, m := range c.through {
+		m.Fence()
+	}
+	clear(c.through)
+	c.through = c.through[:0]
 }
 
 // remote is target, and nothing for operations that have none.

@@ -5,6 +5,7 @@ import (
 	"math/bits"
 
 	"whale/fabric"
+	"whale/fabric/internal/rules"
 )
 
 // op is a posted operation, and the event of its landing.
@@ -36,49 +37,18 @@ func (n *Network) freeOp(o *op) {
 	n.ops = append(n.ops, o)
 }
 
-// flagsOf says which flags have a meaning for a kind.
-var flagsOf = [...]fabric.Flags{
-	fabric.Write:       fabric.Signaled | fabric.Inline | fabric.Fenced | fabric.WriteThrough | fabric.Notify,
-	fabric.Read:        fabric.Signaled | fabric.Fenced,
-	fabric.Write8:      fabric.Signaled | fabric.Inline | fabric.Fenced | fabric.Notify,
-	fabric.CompareSwap: fabric.Signaled | fabric.Fenced,
-	fabric.FetchAdd:    fabric.Signaled | fabric.Fenced,
-	fabric.Flush:       fabric.Signaled | fabric.Fenced,
-	fabric.Fence:       fabric.Signaled | fabric.Fenced,
-	fabric.Send:        fabric.Signaled | fabric.Inline | fabric.Fenced | fabric.Notify,
-	fabric.Recv:        fabric.Signaled,
-}
-
 // malformed is what is wrong with the operation whatever the memory it names.
 func (n *Network) malformed(o *fabric.Op) error {
-	if o.Kind == 0 || int(o.Kind) >= len(flagsOf) {
-		return fmt.Errorf("%w: unknown kind %d", fabric.ErrOp, o.Kind)
+	if err := rules.Check(o, uint64(n.opts.Inline), uint64(n.opts.MaxSend)); err != nil {
+		return err
 	}
-	if wrong := o.Flags &^ flagsOf[o.Kind]; wrong != 0 {
-		return fmt.Errorf("%w: flags %08b mean nothing to %s", fabric.ErrOp, wrong, kindName(o.Kind))
-	}
-	if o.Flags&fabric.Inline != 0 && o.Kind != fabric.Write8 && o.Len > uint64(n.opts.Inline) {
-		return fmt.Errorf("%w: %d bytes inline, at most %d go", fabric.ErrOp, o.Len, n.opts.Inline)
-	}
-	switch o.Kind {
-	case fabric.Send:
-		if o.Len > uint64(n.opts.MaxSend) {
-			return fmt.Errorf("%w: a message of %d bytes, at most %d go", fabric.ErrOp, o.Len, n.opts.MaxSend)
-		}
-	case fabric.Flush:
-		if o.A != fabric.Visible && o.A != fabric.Durable || o.B > fabric.Region {
-			return fmt.Errorf("%w: flush with placement %d and selectivity %d", fabric.ErrOp, o.A, o.B)
-		}
-		if o.A == fabric.Durable && n.opts.NoDurable {
-			return fmt.Errorf("%w: durable flush", fabric.ErrUnsupported)
-		}
-	case fabric.Write8, fabric.CompareSwap, fabric.FetchAdd:
-		if o.Remote.Off%8 != 0 {
-			return fmt.Errorf("%w: %s at %d, which is not a multiple of 8", fabric.ErrOp, kindName(o.Kind), o.Remote.Off)
-		}
-		if o.Kind != fabric.Write8 && n.opts.NoAtomics {
-			return fmt.Errorf("%w: %s", fabric.ErrUnsupported, kindName(o.Kind))
-		}
+	switch {
+	case (o.Kind == fabric.Flush || o.Kind == fabric.Fence) && o.A == fabric.Durable && n.opts.NoDurable:
+		return fmt.Errorf("%w: durable %s", fabric.ErrUnsupported, kindName(o.Kind))
+	case o.Flags&fabric.NonTemporal != 0 && !n.caps.NonTemporal:
+		return fmt.Errorf("%w: non-temporal %s", fabric.ErrUnsupported, kindName(o.Kind))
+	case (o.Kind == fabric.CompareSwap || o.Kind == fabric.FetchAdd) && n.opts.NoAtomics:
+		return fmt.Errorf("%w: %s", fabric.ErrUnsupported, kindName(o.Kind))
 	}
 	return nil
 }
@@ -105,7 +75,7 @@ func (o *op) check() error {
 
 // early: its completion says nothing of landing.
 func (o *op) early() bool {
-	return o.Kind == fabric.Write || o.Kind == fabric.Write8 || o.Kind == fabric.Send || o.Kind == fabric.Fence
+	return o.Kind == fabric.Write || o.Kind == fabric.Write8 || o.Kind == fabric.Send || o.Kind == fabric.Fence && o.A != fabric.Durable
 }
 
 // local is the local memory that the operation names, or what was taken from it.

@@ -6,16 +6,18 @@
 //
 // # Completions come early
 //
-// A Write, Write8, Send or Fence completes as soon as it is posted (with [Options].Late: when the driver says so), long
+// A Write, Write8, Send or Fence (of placement Visible) completes as soon as it is posted (with [Options].Late: when the driver says so), long
 // before its bytes are visible at the peer, let alone durable. That is all that the completion of an RDMA WRITE
 // promises (RFC 5040, section 5.5: data placed, not delivered; InfiniBand Architecture Specification 1.5, section 9.7.5),
 // and code that counts it as more fails here. Flush, Read and the atomics complete only when everything before them on
-// the connection has landed. A Flush with placement Durable persists the target memory; nothing else does.
+// the connection has landed, and so does a Fence with placement Durable. What makes bytes durable: a Flush with placement
+// Durable; a Fence with it, of what was written through before; a NonTemporal write, itself, when it lands. A WriteThrough
+// that has landed may be durable, or not yet.
 //
 // # What may overtake what
 //
 // On one connection, as the ordering rules of InfiniBand have it: a plain Write may land before a Flush, and, unless it is
-// Fenced, before a Read that was posted earlier. With [Options].Relaxed plain Writes also land in any order among
+// Fenced, before a Read that was posted earlier; a NonTemporal one waits for earlier NonTemporal ones. With [Options].Relaxed plain Writes also land in any order among
 // themselves, as far as they do not overlap, and in any order of their 8-byte words. All else lands in post order: a
 // Write8, Send, Fence or Write with Notify after everything before it, and nothing before an earlier one of them. Nothing
 // is ordered between connections.
@@ -41,7 +43,8 @@ type Options struct {
 	MaxSend    int // bytes; default 65536
 
 	NoAtomics bool // CompareSwap and FetchAdd are refused
-	NoDurable bool // so is a durable Flush: no persistence domain
+	NoDurable bool // so are a durable Flush and Fence: no persistence domain
+	DDIO      bool // and so is a NonTemporal write: what comes in goes to the caches
 
 	// OnPost hears of each operation as it is posted, after its early completion. It may not deliver it yet.
 	OnPost func(Event)
@@ -83,7 +86,7 @@ func New(opts Options) *Network {
 	n := &Network{opts: opts, endpoints: map[string]*Endpoint{}, labels: map[fabric.Key]string{}, held: map[route]bool{}}
 	n.caps = fabric.Caps{
 		Provider: "simfab", QueueDepth: opts.QueueDepth, RecvDepth: opts.RecvDepth, Inline: opts.Inline, MaxSend: opts.MaxSend,
-		Atomics: !opts.NoAtomics, NativeFlush: true, Domain: pmem.ADR,
+		Atomics: !opts.NoAtomics, NativeFlush: true, Domain: pmem.ADR, NonTemporal: !opts.DDIO && !opts.NoDurable,
 	}
 	if opts.NoDurable {
 		n.caps.Domain = pmem.None

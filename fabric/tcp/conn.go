@@ -202,6 +202,7 @@ func (c *conn) Caps() fabric.Caps {
 		Atomics:     true,
 		NativeFlush: true, // executed by the target, behind the writes
 		Domain:      c.domain,
+		NonTemporal: c.domain != pmem.None, // the target's CPU fences between them
 	}
 }
 

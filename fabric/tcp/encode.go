@@ -61,13 +61,16 @@ func (c *conn) gather(room int) bool {
 	q := request{kind: op.Kind, key: op.Remote.Key, off: op.Remote.Off, a: op.A, b: op.B, seq: uint32(c.encoded)}
 	var src unsafe.Pointer
 	var held *registration
+	if op.Flags&fabric.WriteThrough != 0 {
+		q.flags |= flagThrough
+	}
+	if op.Flags&fabric.NonTemporal != 0 {
+		q.flags |= flagNonTemporal
+	}
 	switch op.Kind {
 	case fabric.Write, fabric.Send:
 		q.n, q.a, q.b = uint32(payload), op.Len-c.part, 0
 		q.off += c.part
-		if op.Flags&fabric.WriteThrough != 0 {
-			q.flags |= flagThrough
-		}
 		if p.copied {
 			src = unsafe.Pointer(&p.inline)
 			break
@@ -99,6 +102,11 @@ func (c *conn) gather(room int) bool {
 		if op.B == fabric.Region {
 			q.flags |= flagRegion
 		}
+	case fabric.Fence:
+		q.a, q.b = 0, 0
+		if op.A == fabric.Durable {
+			q.flags |= flagDurable
+		}
 	}
 	if op.Flags&fabric.Notify != 0 || op.Kind == fabric.Send {
 		q.flags |= flagNotify
@@ -117,8 +125,11 @@ func (c *conn) admissible(op *fabric.Op) error {
 	if err := rules.Check(op, maxInline, maxSend); err != nil {
 		return err
 	}
-	if op.Kind == fabric.Flush && op.A == fabric.Durable && c.domain == pmem.None {
-		return fmt.Errorf("%w: a durable flush, and %s has memory that survives nothing", fabric.ErrUnsupported, c.peer)
+	if c.domain == pmem.None && (op.Kind == fabric.Flush || op.Kind == fabric.Fence) && op.A == fabric.Durable {
+		return fmt.Errorf("%w: a durable flush or fence, and %s has memory that survives nothing", fabric.ErrUnsupported, c.peer)
+	}
+	if c.domain == pmem.None && op.Flags&fabric.NonTemporal != 0 {
+		return fmt.Errorf("%w: a non-temporal write, and %s has memory that survives nothing", fabric.ErrUnsupported, c.peer)
 	}
 	return nil
 }

@@ -28,13 +28,14 @@ const (
 
 // Flags of a request.
 const (
-	flagAck     = 1 << iota // an answer is wanted as soon as there is nothing more to read
-	flagNotify              // ring
-	flagThrough             // write through
-	flagDurable             // of a flush; else visible
-	flagRegion              // of a flush; else a range
+	flagAck         = 1 << iota // an answer is wanted as soon as there is nothing more to read
+	flagNotify                  // ring
+	flagThrough                 // write through
+	flagDurable                 // of a flush or fence; else visible
+	flagRegion                  // of a flush; else a range
+	flagNonTemporal             // pass the caches by
 
-	allFlags = flagAck | flagNotify | flagThrough | flagDurable | flagRegion
+	allFlags = flagAck | flagNotify | flagThrough | flagDurable | flagRegion | flagNonTemporal
 )
 
 // request is the header of a request. What a and b are depends on the kind:

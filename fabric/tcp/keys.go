@@ -29,6 +29,8 @@ type registration struct {
 	off, n uint64 // in mem
 	mem    pmem.Memory
 	rights fabric.Rights
+	// flushes: the memory's domain is ADR, in which a store needs more than to be made.
+	flushes bool
 
 	users   atomic.Int64
 	revoked atomic.Bool
@@ -117,7 +119,7 @@ func (e *Endpoint) Register(m pmem.Memory, off, n uint64, rights fabric.Rights) 
 		}
 		e.serial++
 		key := fabric.Key(e.serial<<keyBits | uint64(i))
-		e.registrations[i].Store(&registration{key: key, base: unsafe.Pointer(&b[off]), off: off, n: n, mem: m, rights: rights})
+		e.registrations[i].Store(&registration{key: key, base: unsafe.Pointer(&b[off]), off: off, n: n, mem: m, rights: rights, flushes: m.Domain() == pmem.ADR})
 		return key, nil
 	}
 	return 0, fmt.Errorf("tcp: this endpoint has %d registrations, which is the most: revoke some", keyEntries)

@@ -27,6 +27,7 @@ type target struct {
 	asked   bool   // it wants to know more
 	ringing bool   // the owner is to be rung
 	fence   atomic.Uint64
+	through pmem.Memory // written through or non-temporally, and not fenced since: see persist.go
 }
 
 // outSize holds a whole reply of the largest size, and some more; one acknowledgement always finds room behind that.
@@ -189,11 +190,9 @@ func (t *target) perform(q *request, payload []byte) (value uint64, err error) {
 			return 0, err
 		}
 		defer r.release()
-		words.Copy(r.at(q.off), unsafe.Pointer(unsafe.SliceData(payload)), uint64(len(payload)))
-		if q.flags&flagThrough != 0 {
-			r.mem.Persist(r.off+q.off, uint64(len(payload)))
-		}
+		return 0, t.store(r, q, payload)
 	case fabric.Read:
+		t.order()
 		return 0, t.read(q)
 	case fabric.Write8, fabric.CompareSwap, fabric.FetchAdd:
 		return t.word(q)
@@ -201,6 +200,9 @@ func (t *target) perform(q *request, payload []byte) (value uint64, err error) {
 		return 0, t.flush(q)
 	case fabric.Fence:
 		t.fence.Add(1) // a full fence
+		if q.flags&flagDurable != 0 {
+			t.order()
+		}
 	case fabric.Send:
 		return 0, t.deliver(payload)
 	}
@@ -251,6 +253,9 @@ func (t *target) word(q *request) (before uint64, err error) {
 	}
 	switch q.kind {
 	case fabric.Write8:
+		if err := t.prepare(r, q); err != nil {
+			return 0, err
+		}
 		atomic.StoreUint64(p, q.a)
 	case fabric.FetchAdd:
 		before = atomic.AddUint64(p, q.a) - q.a
@@ -262,6 +267,7 @@ func (t *target) word(q *request) (before uint64, err error) {
 			before = q.a
 		}
 	}
+	t.started(r, q, 8)
 	return before, nil
 }
 
@@ -285,10 +291,9 @@ func (t *target) flush(q *request) error {
 	if r.mem.Domain() == pmem.None {
 		return fmt.Errorf("%w: a durable flush of memory that survives nothing", fabric.ErrUnsupported)
 	}
-	if q.flags&flagRegion != 0 {
-		n = r.n
+	if q.flags&flagRegion == 0 {
+		r.mem.Persist(r.off+off, n)
 	}
-	r.mem.Persist(r.off+off, n)
 	r.mem.Fence()
 	return nil
 }

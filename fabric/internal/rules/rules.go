@@ -10,9 +10,9 @@ import (
 
 // flagsOf are the flags that a kind has a use for.
 var flagsOf = [...]fabric.Flags{
-	fabric.Write:       fabric.Signaled | fabric.Fenced | fabric.Inline | fabric.WriteThrough | fabric.Notify,
+	fabric.Write:       fabric.Signaled | fabric.Fenced | fabric.Inline | fabric.WriteThrough | fabric.NonTemporal | fabric.Notify,
 	fabric.Read:        fabric.Signaled | fabric.Fenced,
-	fabric.Write8:      fabric.Signaled | fabric.Fenced | fabric.Inline | fabric.Notify,
+	fabric.Write8:      fabric.Signaled | fabric.Fenced | fabric.Inline | fabric.WriteThrough | fabric.NonTemporal | fabric.Notify,
 	fabric.CompareSwap: fabric.Signaled | fabric.Fenced,
 	fabric.FetchAdd:    fabric.Signaled | fabric.Fenced,
 	fabric.Flush:       fabric.Signaled | fabric.Fenced,
@@ -37,8 +37,12 @@ func Check(op *fabric.Op, inline, maxSend uint64) error {
 		return fmt.Errorf("%w: a message of %d bytes, at most %d", fabric.ErrOp, op.Len, maxSend)
 	case op.Kind == fabric.Flush && op.A != fabric.Visible && op.A != fabric.Durable:
 		return fmt.Errorf("%w: placement %d", fabric.ErrOp, op.A)
+	case op.Kind == fabric.Fence && op.A > fabric.Durable:
+		return fmt.Errorf("%w: a fence with placement %d", fabric.ErrOp, op.A)
 	case op.Kind == fabric.Flush && op.B != fabric.Range && op.B != fabric.Region:
 		return fmt.Errorf("%w: selectivity %d", fabric.ErrOp, op.B)
+	case op.Flags&(fabric.WriteThrough|fabric.NonTemporal) == fabric.WriteThrough|fabric.NonTemporal:
+		return fmt.Errorf("%w: a write both through the caches and past them", fabric.ErrOp)
 	}
 	return nil
 }
