@@ -5,27 +5,31 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path/filepath"
 	"sync/atomic"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// Options say how a file is mapped. The zero value is right for a plain file.
+// Options say how a file is mapped. The zero value is right for every file.
 type Options struct {
 	// Domain declares the persistence domain of the file; it picks what Persist, CopyNT and Fence execute. None, the
-	// zero value, is what the file itself gives: FileShared. ADR and EADR are taken at their word: declared for a file
-	// whose pages are not persistent memory, they cost what flushes cost and survive what FileShared survives.
+	// zero value, is what the file itself gives: ADR or EADR on persistent memory (device DAX, or a file system mounted
+	// with DAX), by what the kernel says of it, else FileShared. Declared, they are taken at their word: ADR and EADR for a
+	// file whose pages are not persistent memory cost what flushes cost and survive what FileShared survives.
 	Domain Domain
 }
 
-// File is a mapped file. Processes that map the same file share its bytes.
+// File is a mapped file, or a mapped device of device DAX. Processes that map the same one share its bytes.
 type File struct {
 	region
 	flusher flusher
 	fenced  bool // Fence has something to wait for
+	direct  bool // the mapped pages are the persistent memory itself: a flush makes durable, and there is nothing to write back
 	name    string
 	file    *os.File
+	whole   []byte // what is mapped: mem, and what follows it up to the device's alignment
 	warm    warmth
 }
 
@@ -37,7 +41,10 @@ var _ Memory = (*File)(nil)
 //
 // Errors: the disk has not enough room (wraps ENOSPC; says how much is needed and free); an existing file has another
 // size (it is left untouched); size is 0 and there is no file (wraps fs.ErrNotExist); the domain needs instructions
-// that this machine lacks.
+// that this machine lacks; path is in /dev, where devices are found and not made.
+//
+// A device of device DAX (/dev/dax0.0) is there with the size that it has: its first size bytes are mapped, all of it for
+// size 0. Whatever was in it is still there: a device that is new to the caller need not be zero.
 //
 // Map takes no lock: that only one process owns the file is the caller's business.
 func Map(path string, size uint64, options Options) (*File, error) {
@@ -47,13 +54,15 @@ func Map(path string, size uint64, options Options) (*File, error) {
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	switch {
+	case errors.Is(err, os.ErrNotExist) && filepath.Dir(path) == "/dev":
+		return nil, fmt.Errorf("pmem: map: %w: there is no such device (ndctl list -N shows those of device DAX, by \"chardev\")", err)
 	case errors.Is(err, os.ErrNotExist) && size > 0:
 		if f, err = create(path, size); err != nil {
 			return nil, fmt.Errorf("pmem: create %s: %w", path, err)
 		}
 	case err != nil:
 		return nil, fmt.Errorf("pmem: map: %w", err)
-	default:
+	case !isDevice(f):
 		found, err := sizeOf(f)
 		if err == nil && size != 0 && found != size {
 			err = fmt.Errorf("it is %d bytes long, expected were %d: "+
@@ -67,7 +76,7 @@ func Map(path string, size uint64, options Options) (*File, error) {
 			return nil, fmt.Errorf("pmem: map %s: %w", path, err)
 		}
 	}
-	return m.mapAll(f)
+	return m.mapIn(f, size)
 }
 
 // Open maps the existing file at path as it is, for reading and writing: the file of another process, which allocated
@@ -81,47 +90,122 @@ func Open(path string) (*File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pmem: open: %w", err)
 	}
-	return m.mapAll(f)
+	return m.mapIn(f, 0)
 }
 
-// unmapped is the file at path before it is opened: what Persist, CopyNT and Fence do is decided here.
+// unmapped is the file at path before it is opened: a domain that was declared is refused here, if it has to be.
 func unmapped(path string, options Options) (*File, error) {
-	d := options.Domain
-	if d == None {
-		d = FileShared
+	f := &File{name: path}
+	if err := f.enter(options.Domain); err != nil {
+		return nil, fmt.Errorf("pmem: map %s: %w", path, err)
 	}
+	return f, nil
+}
+
+// enter decides what Persist, CopyNT and Fence do. None leaves that open.
+func (f *File) enter(d Domain) error {
 	if d > EADR {
-		return nil, fmt.Errorf("pmem: map %s: unknown domain %v", path, d)
+		return fmt.Errorf("unknown domain %v", d)
 	}
 	by, err := flusherFor(d)
 	if err != nil {
-		return nil, fmt.Errorf("pmem: map %s: %w", path, err)
+		return err
 	}
-	return &File{region: region{domain: d}, flusher: by, fenced: d == ADR || d == EADR, name: path}, nil
+	f.domain, f.flusher, f.fenced = d, by, d == ADR || d == EADR
+	return nil
 }
 
-// mapAll maps all of file, which it takes over: on an error too, when it closes it.
-func (f *File) mapAll(file *os.File) (_ *File, err error) {
+// mapIn maps file, which it takes over: on an error too, when it closes it. Of a device it maps the first size bytes (0:
+// all), of a file everything.
+func (f *File) mapIn(file *os.File, size uint64) (_ *File, err error) {
 	defer func() {
 		if err != nil {
 			file.Close()
 			err = fmt.Errorf("pmem: map %s: %w", f.name, err)
 		}
 	}()
-	size, err := sizeOf(file)
+	if isDevice(file) {
+		err = f.mapDevice(file, size)
+	} else {
+		err = f.mapFile(file)
+	}
 	if err != nil {
 		return nil, err
 	}
+	f.file = file
+	mappings.add(f)
+	return f, nil
+}
+
+func (f *File) mapFile(file *os.File) error {
+	size, err := sizeOf(file)
+	if err != nil {
+		return err
+	}
 	if size == 0 {
-		return nil, errors.New("it is empty: restore it from another copy, or remove it to start anew")
+		return errors.New("it is empty: restore it from another copy, or remove it to start anew")
+	}
+	if _, lacks := flusherFor(ADR); lacks == nil && f.domain != FileShared && f.domain != FileSynced {
+		mem, err := mapSync(file, size)
+		switch {
+		case err == nil:
+			f.direct = true
+			f.own(mem, size)
+			if f.domain == None {
+				return f.enter(domainOfDAX(file))
+			}
+			return nil
+		case err != unix.EOPNOTSUPP && err != unix.EINVAL: // EINVAL: a kernel before 4.15
+			return fmt.Errorf("%d bytes: %w", size, err)
+		}
 	}
 	mem, err := unix.Mmap(int(file.Fd()), 0, int(size), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
-		return nil, fmt.Errorf("%d bytes: %w", size, err)
+		return fmt.Errorf("%d bytes: %w", size, err)
 	}
-	f.mem, f.file = mem[:size:size], file
-	mappings.add(f)
-	return f, nil
+	f.own(mem, size)
+	if f.domain == None {
+		return f.enter(FileShared)
+	}
+	return nil
+}
+
+func (f *File) mapDevice(file *os.File, size uint64) error {
+	d, err := deviceOf(file)
+	if err != nil {
+		return err
+	}
+	if size == 0 {
+		size = d.size
+	}
+	if size > d.size {
+		return fmt.Errorf("the device has %d bytes, and %d are needed: choose a smaller size or a larger device", d.size, size)
+	}
+	f.direct = d.domain != None
+	if f.domain == None {
+		if d.domain == None {
+			d.domain = FileShared // the memory outlives the process, and no more is known of it
+		}
+		if err := f.enter(d.domain); err != nil {
+			return err
+		}
+	}
+	mem, err := unix.Mmap(int(file.Fd()), 0, int((size+d.align-1)&^(d.align-1)), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("%d bytes of a device with an alignment of %d: %w", size, d.align, err)
+	}
+	f.own(mem, size)
+	return nil
+}
+
+// own makes the first size bytes of a mapping the file's.
+func (f *File) own(mapping []byte, size uint64) {
+	f.whole, f.mem = mapping, mapping[:size:size]
+}
+
+func isDevice(f *os.File) bool {
+	st, err := f.Stat()
+	return err == nil && st.Mode()&os.ModeCharDevice != 0
 }
 
 // sizeOf is the length of f if it can be mapped.
@@ -130,6 +214,9 @@ func sizeOf(f *os.File) (uint64, error) {
 	switch {
 	case err != nil:
 		return 0, err
+	case st.Mode().Type() == os.ModeDevice:
+		return 0, errors.New("it is a block device, not a regular file: mount it with -o dax and give a file on it, " +
+			"or make it device DAX (ndctl create-namespace --mode devdax)")
 	case !st.Mode().IsRegular():
 		return 0, fmt.Errorf("it is not a regular file (%v)", st.Mode().Type())
 	case st.Size() > math.MaxInt:
@@ -170,8 +257,14 @@ func (f *File) Fence() {
 	}
 }
 
-// Sync implements [Memory]. It writes whole pages. The error names the file.
+// Sync implements [Memory]. On persistent memory that is Persist and Fence, else it writes whole pages. The error names the
+// file.
 func (f *File) Sync(off, n uint64) error {
+	if f.direct && f.fenced {
+		f.Persist(off, n)
+		f.Fence()
+		return nil
+	}
 	pages := f.pages(off, n)
 	if len(pages) == 0 {
 		return nil
@@ -241,8 +334,8 @@ func (f *File) Close() error {
 		return fmt.Errorf("pmem: close %s: %w", f.name, os.ErrClosed)
 	}
 	f.cool()
-	err := unix.Munmap(f.mem)
-	f.mem = nil
+	err := unix.Munmap(f.whole)
+	f.mem, f.whole = nil, nil
 	if err = errors.Join(err, f.file.Close()); err != nil {
 		return fmt.Errorf("pmem: close %s: %w", f.name, err)
 	}

@@ -14,7 +14,7 @@ type Fault struct {
 	Name   string // the file
 	Off    uint64 // of the byte that was accessed
 	Mapped uint64 // bytes that were mapped
-	Found  int64  // bytes that the file has now; -1 if that could not be found out
+	Found  int64  // bytes that the file has now; -1 if that could not be found out, or it is a device
 }
 
 // Error names the file, the offset and what was found.
@@ -24,7 +24,7 @@ func (f *Fault) Error() string {
 			"restore the file from another copy before it is mapped again", f.Name, f.Off, f.Found, f.Mapped)
 	}
 	return fmt.Sprintf("pmem: %s cannot be read or written at offset %d, although it is long enough: "+
-		"look for errors of its disk in the kernel's log", f.Name, f.Off)
+		"look for errors of its disk or memory in the kernel's log", f.Name, f.Off)
 }
 
 // Guard calls f. Should f, on this goroutine, touch a page of a mapped file that is gone, f ends there and the error
@@ -74,7 +74,7 @@ func Catch(before Armed, err *error) {
 // fault describes the failed access to the byte at off.
 func (f *File) fault(off uint64) *Fault {
 	fault := &Fault{Name: f.name, Off: off, Mapped: uint64(len(f.mem)), Found: -1}
-	if st, err := f.file.Stat(); err == nil {
+	if st, err := f.file.Stat(); err == nil && st.Mode().IsRegular() {
 		fault.Found = st.Size()
 	}
 	return fault

@@ -19,9 +19,12 @@ type warmth struct {
 	closing atomic.Bool
 }
 
-// Resident says whether the file's pages have no storage below them but memory (tmpfs). Touching such a page ahead of use
-// causes no writing to a disk, and its memory was taken when the file was allocated.
+// Resident says whether the file's pages have no storage below them but memory (tmpfs, or persistent memory). Touching such
+// a page ahead of use causes no writing to a disk, and its memory was taken when the file was allocated.
 func (f *File) Resident() bool {
+	if f.direct {
+		return true
+	}
 	var st unix.Statfs_t
 	return unix.Fstatfs(int(f.file.Fd()), &st) == nil && st.Type == unix.TMPFS_MAGIC
 }

@@ -82,7 +82,8 @@ func (k *keyEntry) describe(m pmem.Memory, off, n uint64, rights fabric.Rights) 
 	if err != nil {
 		return err
 	}
-	if end := off + n; !st.Mode().IsRegular() || uint64(st.Size()) < end {
+	device := st.Mode()&os.ModeCharDevice != 0 // persistent memory, which has a size of its own
+	if end := off + n; !device && (!st.Mode().IsRegular() || uint64(st.Size()) < end) {
 		return fmt.Errorf("%s (%v, %d bytes) does not hold the registration, which ends at %d", path, st.Mode(), st.Size(), end)
 	}
 	id, err := identityOf(file)
