@@ -137,7 +137,7 @@ func listenLevel(stateFD int) slog.Level {
 func nodeConfig(s *config.Settings) (cfg node.Config, err error) {
 	cfg = node.Config{
 		ID: s.ID, Peers: s.Peers, Dir: s.Dir, Fabric: s.Fabric, FabricListen: s.FabricListen, TLS: certs.Files{Cert: s.TLSCert, Key: s.TLSKey, CA: s.TLSCA}, Secret: s.Secret, Version: version(),
-		Arena: uint64(s.Arena), Protocol: s.Protocol, Mirrors: s.Mirrors, MinCopies: s.MinCopies, CommandTimeout: s.Timeout,
+		Memory: s.Memory, Arena: uint64(s.Arena), Protocol: s.Protocol, Mirrors: s.Mirrors, MinCopies: s.MinCopies, CommandTimeout: s.Timeout,
 		MaxClients: s.MaxClients, Threads: s.Threads, Insecure: s.Insecure,
 		Password: s.Password, SlowerThan: s.SlowerThan, SlowMax: s.SlowMax, LatencyThreshold: s.LatencyFrom, EnableDebug: s.EnableDebug, Admin: s.Admin,
 	}

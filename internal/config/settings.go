@@ -20,7 +20,8 @@ type Settings struct {
 	Port   int    `name:"port" default:"7001" help:"port for Redis clients on 127.0.0.1; 0: any free one"`
 	Secret string `name:"secret" help:"file with the cluster's secret: 64 hexadecimal digits, mode 0600 (required)"`
 
-	Arena     Size          `name:"arena" help:"memory for records, in a file of the data folder, the same at all nodes (default: that of the existing file, or 1GiB)"`
+	Memory    string        `name:"memory" help:"where this node's memory is: a device of device DAX (/dev/dax0.0), or a file elsewhere, on a file system mounted with DAX say; the data folder keeps a link to it (default: the file memory in the data folder)"`
+	Arena     Size          `name:"arena" help:"memory for records, the same at all nodes (default: that of the existing memory; for a new one all of a device, or 1GiB)"`
 	Protocol  string        `name:"protocol" default:"whale" help:"how writes are replicated: whale, or chain (classic chain replication, to compare with); the same at all nodes"`
 	Policy    string        `name:"policy" default:"mirror" help:"what is durable where before a write is acknowledged: mirror, metadata or all; the primary's setting counts"`
 	Mirrors   int           `name:"mirrors" default:"1" help:"policy mirror: backups that hold the data before a write is acknowledged"`

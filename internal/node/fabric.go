@@ -72,10 +72,10 @@ func (cfg *Config) names() []string {
 	return names
 }
 
-// openFabric makes this node's endpoint. secure is nil without TLS.
-func openFabric(cfg *Config, secret []byte, secure *tls.Config) (fabric.Endpoint, error) {
+// openFabric makes this node's endpoint. secure is nil without TLS; domain is that of the memory that peers will write.
+func openFabric(cfg *Config, secret []byte, secure *tls.Config, domain pmem.Domain) (fabric.Endpoint, error) {
 	if cfg.Fabric == FabricTCP {
-		e, err := tcp.Open(tcp.Options{Listen: cfg.FabricListen, Secret: secret, TLS: secure, Domain: pmem.FileShared})
+		e, err := tcp.Open(tcp.Options{Listen: cfg.FabricListen, Secret: secret, TLS: secure, Domain: domain})
 		if err != nil {
 			return nil, fmt.Errorf("%w: choose another address with --fabric-listen, or in --peers", err)
 		}

@@ -13,10 +13,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -40,6 +38,7 @@ type Config struct {
 	ID      int      // this node's index in Peers; 0 is the primary
 	Peers   []string // the members, in the same order at all of them: their data folders, or, over TCP, their fabric's host:port
 	Dir     string   // this node's data folder; empty: its entry in Peers
+	Memory  string   // a device of device DAX, or a file, that is the memory; empty: the one that Dir knows of, else a file in Dir
 	Listen  string   // where Redis clients connect, host:port; port 0: any free one
 	Secret  string   // the file with the cluster's secret
 	Version string   // of the program, for INFO
@@ -48,7 +47,7 @@ type Config struct {
 	FabricListen string      // FabricTCP: where members connect, host:port; empty: this node's entry in Peers
 	TLS          certs.Files // for clients, and for members over TCP; empty: no TLS
 
-	Arena          uint64 // bytes for records; 0: those of the existing memory, 1 GiB for a new one
+	Arena          uint64 // bytes for records; 0: those of the existing memory; for a new one all of a device, or 1 GiB
 	RingSlots      uint64 // of a new memory; 0: plog's default
 	Policy         replication.Policy
 	Protocol       string        // whale or chain; empty: whale
@@ -99,6 +98,7 @@ type Node struct {
 	folder   *Folder
 	endpoint fabric.Endpoint
 	memory   *pmem.File
+	geometry plog.Geometry // of a new memory
 	records  *plog.Log
 	store    *store.Store
 	engine   *shard.Engine
@@ -137,7 +137,11 @@ func Open(cfg Config) (_ *Node, err error) {
 			return nil, permanent(err)
 		}
 	}
-	if n.endpoint, err = openFabric(&n.cfg, secret, secure); err != nil {
+	// Mapped first, for peers are told its domain, and read only when the fabric has been opened.
+	if err := n.mapMemory(); err != nil {
+		return nil, err
+	}
+	if n.endpoint, err = openFabric(&n.cfg, secret, secure, n.memory.Domain()); err != nil {
 		return nil, err
 	}
 	if err := n.recover(); err != nil {
@@ -244,91 +248,6 @@ func distinct(dirs []string) error {
 		seen[path] = i
 	}
 	return nil
-}
-
-// recover maps the memory, or makes a new one, and rebuilds the store from its log.
-func (n *Node) recover() error {
-	path := filepath.Join(n.cfg.Dir, memoryFile)
-	if err := n.openMemory(path); err != nil {
-		return err
-	}
-	role := store.Replica
-	if n.cfg.ID == 0 {
-		role = store.Primary
-	}
-	n.store = store.New(n.records, role)
-	began := time.Now()
-	var found plog.Recovery
-	var err error
-	if fault := pmem.Guard(func() { found, err = n.store.Rebuild() }); fault != nil {
-		err = fault
-	}
-	if err != nil {
-		return permanent(err)
-	}
-	n.memory.Warm(n.records.Geometry().Arena() + n.records.Tail())
-	if found.Records > 0 {
-		n.log.Info("recovered", "records", found.Records, "bytes", found.Bytes, "file", path, "took", time.Since(began).Round(time.Millisecond))
-	}
-	if found.CutBytes > 0 {
-		n.log.Warn("cut off the end of the log, which was never durable", "bytes", found.CutBytes, "records", found.CutRecords,
-			"offset", found.CutOffset, "reason", found.CutReason, "file", path)
-	}
-	return nil
-}
-
-// openMemory maps and opens the log; a memory that was never formatted is formatted.
-func (n *Node) openMemory(path string) error {
-	g, size, err := n.wantedGeometry(path)
-	if err != nil {
-		return permanent(err)
-	}
-	if n.memory, err = pmem.Map(path, size, pmem.Options{}); errors.Is(err, unix.ENOSPC) {
-		return err
-	} else if err != nil {
-		return permanent(err)
-	}
-	id := plog.Identity{Member: uint32(n.cfg.ID)}
-	if fault := pmem.Guard(func() {
-		if n.records, err = plog.Open(n.memory, path, id); errors.Is(err, plog.ErrUnformatted) {
-			if err = plog.Format(n.memory, g, id); err == nil {
-				n.records, err = plog.Open(n.memory, path, id)
-			}
-		}
-	}); fault != nil {
-		err = fault
-	}
-	if err != nil {
-		return permanent(err)
-	}
-	if n.cfg.Arena != 0 && n.records.Geometry().Size() != g.Size() {
-		return permanent(otherArena(path, n.records.Geometry(), n.cfg.Arena))
-	}
-	return nil
-}
-
-// wantedGeometry is the shape of a new memory, and the size to map: 0 for a file that is there.
-func (n *Node) wantedGeometry(path string) (g plog.Geometry, size uint64, err error) {
-	arena := n.cfg.Arena
-	orElse(&arena, DefaultArena)
-	if g, err = plog.DefaultGeometry(arena); err != nil {
-		return g, 0, fmt.Errorf("--arena: %w", err)
-	}
-	if n.cfg.RingSlots != 0 {
-		g.RingSlots = n.cfg.RingSlots
-		if err := g.Validate(); err != nil {
-			return g, 0, err
-		}
-	}
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return g, g.Size(), nil
-	}
-	return g, 0, nil
-}
-
-func otherArena(path string, found plog.Geometry, asked uint64) error {
-	return fmt.Errorf("%s has an arena of %d MiB, and --arena asks for %d MiB: an existing memory keeps its size. Leave --arena out to go on with it, or move the data folders of all nodes away to start anew",
-		path, found.ArenaSize()>>20, asked>>20)
 }
 
 // protocols are the ways to replicate.

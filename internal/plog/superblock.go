@@ -221,8 +221,31 @@ func makeDurable(m pmem.Memory, off, n uint64) error {
 	return nil
 }
 
+// Stored is the geometry of the log that m starts with; m may be longer, as a device is. Nothing is changed. A memory that
+// was never formatted gives ErrUnformatted.
+func Stored(m pmem.Memory) (Geometry, error) {
+	s, err := newerCopy(m)
+	return s.Geometry, err
+}
+
 // readSuperblock takes the newer valid copy, and writes both again when they differ.
 func readSuperblock(m pmem.Memory) (Superblock, error) {
+	s, err := newerCopy(m)
+	if err != nil {
+		return s, err
+	}
+	b := m.Bytes()
+	if uint64(len(b)) != s.Size() {
+		return Superblock{}, fmt.Errorf("%d bytes, expected %d for %+v", len(b), s.Size(), s.Geometry)
+	}
+	if !bytes.Equal(b[:copySize], b[copySize:SuperblockSize]) {
+		return s, writeSuperblock(m, &s)
+	}
+	return s, nil
+}
+
+// newerCopy is the valid copy of the superblock, the newer of two.
+func newerCopy(m pmem.Memory) (Superblock, error) {
 	b := m.Bytes()
 	if len(b) < SuperblockSize {
 		return Superblock{}, fmt.Errorf("%d bytes, expected at least the superblock's %d", len(b), SuperblockSize)
@@ -236,17 +259,10 @@ func readSuperblock(m pmem.Memory) (Superblock, error) {
 		}
 		return Superblock{}, fmt.Errorf("both copies of the superblock are invalid: first: %w; second: %w", err0, err1)
 	}
-	s := s0
 	if err0 != nil || (err1 == nil && s1.Update > s0.Update) {
-		s = s1
+		return s1, nil
 	}
-	if uint64(len(b)) != s.Size() {
-		return Superblock{}, fmt.Errorf("%d bytes, expected %d for %+v", len(b), s.Size(), s.Geometry)
-	}
-	if string(c0) != string(c1) {
-		return s, writeSuperblock(m, &s)
-	}
-	return s, nil
+	return s0, nil
 }
 
 // Format makes m, of exactly g.Size() zero bytes, an empty log. A memory that holds anything is refused, except what a
