@@ -14,6 +14,8 @@ var Floors = [][]string{
 	{"fabric"},
 	{"fabric/internal/*"},
 	{"fabric/*"},
+	{"mirror"},
+	{"mirror/*"},
 	{"internal/plog"},
 	{"internal/store"},
 	{"internal/resp"},

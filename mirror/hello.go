@@ -1,0 +1,131 @@
+package mirror
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"whale/fabric"
+)
+
+// What a primary says when it dials, and what the mirror answers; little-endian.
+//
+//	hello    magic 8, version 4, kind 4, session 16, id 16, size 8, state 8
+//	answer   magic 8, version 4, zero 4, key 8, id 16, size 8, state 8
+//	refusal  magic 8, version 4, 1 4, text of at most maxText bytes
+//
+// A session is one primary's use of the mirror: it begins with kind first, which withdraws the memory from the session
+// before it, and goes on with one connection of kind further for each thread.
+const (
+	helloMagic   = 0x4f4c4c4548524d57 // "WMRHELLO"
+	helloVersion = 1
+	helloSize    = 64
+	answerSize   = 56
+	maxText      = 1024
+
+	kindFirst   = 1
+	kindFurther = 2
+)
+
+type hello struct {
+	kind    uint32
+	session ID
+	label   Label
+}
+
+type answer struct {
+	key   fabric.Key
+	label Label
+}
+
+func (h *hello) encode() []byte {
+	b := make([]byte, helloSize)
+	le := binary.LittleEndian
+	le.PutUint64(b, helloMagic)
+	le.PutUint32(b[8:], helloVersion)
+	le.PutUint32(b[12:], h.kind)
+	copy(b[16:], h.session[:])
+	copy(b[32:], h.label.ID[:])
+	le.PutUint64(b[48:], h.label.Size)
+	le.PutUint64(b[56:], h.label.State.word())
+	return b
+}
+
+func (h *hello) decode(b []byte) error {
+	if err := opening(b, helloSize, "the peer"); err != nil {
+		return err
+	}
+	le := binary.LittleEndian
+	*h = hello{kind: le.Uint32(b[12:]), session: ID(b[16:32]),
+		label: Label{ID: ID(b[32:48]), Size: le.Uint64(b[48:]), State: stateOf(le.Uint64(b[56:]))}}
+	if h.kind != kindFirst && h.kind != kindFurther {
+		return fmt.Errorf("mirror: the peer asks for a connection of kind %d; expected %d or %d", h.kind, kindFirst, kindFurther)
+	}
+	return nil
+}
+
+func (a *answer) encode() []byte {
+	b := make([]byte, answerSize)
+	le := binary.LittleEndian
+	le.PutUint64(b, helloMagic)
+	le.PutUint32(b[8:], helloVersion)
+	le.PutUint64(b[16:], uint64(a.key))
+	copy(b[24:], a.label.ID[:])
+	le.PutUint64(b[40:], a.label.Size)
+	le.PutUint64(b[48:], a.label.State.word())
+	return b
+}
+
+// refusal tells the primary why not. It travels as an answer, so that the primary can tell it from a peer that is gone.
+func refusal(why error) []byte {
+	b := make([]byte, 16, 16+maxText)
+	le := binary.LittleEndian
+	le.PutUint64(b, helloMagic)
+	le.PutUint32(b[8:], helloVersion)
+	le.PutUint32(b[12:], 1)
+	text := why.Error()
+	return append(b, text[:min(len(text), maxText)]...)
+}
+
+// printable keeps what would harm a terminal out of a peer's text.
+func printable(text []byte) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || r == utf8.RuneError {
+			return '?'
+		}
+		return r
+	}, string(text[:min(len(text), maxText)]))
+}
+
+func (a *answer) decode(b []byte) error {
+	le := binary.LittleEndian
+	if len(b) >= 16 && le.Uint64(b) == helloMagic && le.Uint32(b[12:]) == 1 {
+		return errors.New(printable(b[16:]))
+	}
+	if err := opening(b, answerSize, "the mirror"); err != nil {
+		return err
+	}
+	*a = answer{key: fabric.Key(le.Uint64(b[16:])),
+		label: Label{ID: ID(b[24:40]), Size: le.Uint64(b[40:]), State: stateOf(le.Uint64(b[48:]))}}
+	if a.key == 0 || a.label.State.Condition > Filling {
+		return errors.New("mirror: the mirror's answer makes no sense: no key, or an unknown condition")
+	}
+	return nil
+}
+
+// opening checks what both begin with.
+func opening(b []byte, size int, who string) error {
+	le := binary.LittleEndian
+	if len(b) < 12 || le.Uint64(b) != helloMagic {
+		return fmt.Errorf("mirror: %s does not speak of mirrors: is it a node of the datastore, or another program?", who)
+	}
+	if v := le.Uint32(b[8:]); v != helloVersion {
+		return fmt.Errorf("mirror: %s speaks version %d, this program %d: run the same version on both sides", who, v, helloVersion)
+	}
+	if len(b) != size {
+		return fmt.Errorf("mirror: %s sent %d bytes; expected %d", who, len(b), size)
+	}
+	return nil
+}
