@@ -153,8 +153,12 @@ func (c *conn) lose() {
 	}
 }
 
-// fail: an operation of this end failed. The peer's end is of no more use either.
+// fail: the first operation of this end that has not landed, or has not completed, failed. The peer's end is of no more
+// use either.
 func (c *conn) fail(cause error) {
+	for c.done < c.first && c.done < c.posted.tail { // landed before it: they did not fail, whoever was to acknowledge them
+		c.complete(*c.posted.at(c.done))
+	}
 	c.die(cause)
 	if !c.peer.dead {
 		c.peer.lose()
@@ -193,9 +197,9 @@ func (c *conn) nextCause() error {
 	return fabric.ErrFlushed
 }
 
-// advance completes what may complete, in post order.
+// advance completes what may complete by itself, in post order.
 func (c *conn) advance() {
-	for !c.held && c.done < c.posted.tail {
+	for !c.held && !c.net.opts.Acked && c.done < c.posted.tail {
 		o := *c.posted.at(c.done)
 		if !o.landed && (c.net.opts.Late || !c.completeEarly(o)) {
 			break

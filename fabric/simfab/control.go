@@ -28,6 +28,12 @@ func (n *Network) Deliver(e Event) error {
 	return err
 }
 
+// Landed: the operation has landed, or was dropped.
+func (n *Network) Landed(e Event) bool {
+	_, err := n.pending(e)
+	return err != nil
+}
+
 // ready is the operation behind the event if it can land.
 func (n *Network) ready(e Event) (*op, error) {
 	o, err := n.pending(e)
@@ -114,16 +120,21 @@ func (n *Network) DeliverWords(e Event, first, count int) error {
 	return nil
 }
 
-// Complete tells the poster of a Write, Write8, Send or Fence that it is done, although it has not landed. It must be the
-// connection's next to complete. Without [Options].Late this happens by itself.
+// Complete tells the poster of a Write, Write8, Send or Fence that it is done, although it has not landed, and of any
+// operation that has. It must be the connection's next to complete. Without [Options].Late the first, and without
+// [Options].Acked the second, happens by itself.
 func (n *Network) Complete(e Event) error {
-	o, err := n.pending(e)
-	if err != nil {
-		return err
+	if e.net != n || e.op == nil || e.op.id != e.ID {
+		return fmt.Errorf("simfab: event %d is not of this network, or has ended", e.ID)
 	}
-	c := o.c
+	o, c := e.op, e.op.c
 	if c.held || o.completed || o.pos != c.done {
 		return fmt.Errorf("simfab: event %v is held, completed, or behind one that is not", o.event())
+	}
+	if o.landed {
+		c.complete(o)
+		c.retire()
+		return nil
 	}
 	if !c.completeEarly(o) && !c.dead { // dead: it has failed, and its completion says so
 		return fmt.Errorf("simfab: event %v completes only when it has landed", e)

@@ -35,6 +35,7 @@ import (
 type Options struct {
 	Auto    bool // each operation lands as soon as it can
 	Late    bool // a Write completes when it lands or when told to by Network.Complete, not when it is posted
+	Acked   bool // nothing completes before Network.Complete says so, not even what has landed
 	Relaxed bool // plain Writes between two points of order land in any order, word by word
 
 	QueueDepth int // default 1024
