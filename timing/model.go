@@ -170,3 +170,9 @@ func (m *Model) domain() pmem.Domain {
 }
 
 func (n *Node) String() string { return fmt.Sprintf("node %s", n.name) }
+
+// Crash ends the process at the machine's endpoint, as simfab's Crash does. Its memory is the caller's.
+func (m *Model) Crash(n *Node) {
+	m.begin()
+	m.net.Crash(n.name)
+}

@@ -134,15 +134,12 @@ func (c *conn) arrive(w *work, t ps) {
 		c.place(w, c.visible)
 	case fabric.Fence:
 		at := max(c.ordered, t)
-		if w.A == fabric.Durable {
-			at = max(at, c.durable)
+		if w.A != fabric.Durable {
+			w.due = c.returned(t, 0)
+		} else if at = max(at, c.durable); w.Flags&fabric.Signaled != 0 { // who waits gets the memory's word: over PCIe
+			at = max(at, c.behindWrites(t))
 		}
 		c.hold = max(c.hold, at)
-		w.due = c.returned(t, 0)
-		if w.A == fabric.Durable && w.Flags&fabric.Signaled != 0 { // the card has to ask the memory
-			at = max(at, c.behindWrites(t))
-			w.due = c.returned(at, 0)
-		}
 		c.place(w, at)
 	case fabric.Send:
 		w.due = c.returned(t, 0)

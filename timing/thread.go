@@ -16,6 +16,8 @@ type Thread struct {
 	next  func() (struct{}, bool) // lets it run until it hands over
 	yield func(struct{}) bool     // hands over; nil for the goroutine that made the model
 
+	stopped bool
+
 	idle int // polls since anything else was called, all of them empty
 	wake ps  // the earliest completion known to those polls
 }
@@ -38,6 +40,11 @@ func (m *Model) Run(functions ...func()) []time.Duration {
 		t := &Thread{m: m, index: i + 1, clock: start}
 		next, stop := iter.Pull(func(yield func(struct{}) bool) {
 			t.yield = yield
+			defer func() {
+				if t.stopped {
+					recover() // the panic of enter
+				}
+			}()
 			f()
 		})
 		defer stop()
@@ -66,16 +73,13 @@ func (m *Model) suspend(t *Thread) {
 	m.ready = slices.Insert(m.ready, at, t)
 }
 
-// stopped unwinds a thread that is not to go on, because another one has panicked.
-type stopped struct{}
-
 // enter is how every call begins: the calling thread waits until no other is earlier, and everything up to its clock has
 // happened.
 func (m *Model) enter() *Thread {
 	t := m.thread
 	for len(m.ready) > 0 && m.ready[0].before(t) {
-		if !t.yield(struct{}{}) {
-			panic(stopped{})
+		if t.stopped = !t.yield(struct{}{}); t.stopped { // another thread has panicked: this one is not to go on
+			panic("timing: stopped")
 		}
 	}
 	m.happen(t.clock)

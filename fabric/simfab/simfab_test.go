@@ -562,3 +562,31 @@ func TestAuto(t *testing.T) {
 		t.Fatal("not all landed")
 	}
 }
+
+// TestAcked: with Acked nothing completes by itself, and what has landed completes when told to, in post order.
+func TestAcked(t *testing.T) {
+	var posted []simfab.Event
+	n, post, _ := writes(t, simfab.Options{Acked: true, Late: true, OnPost: func(e simfab.Event) { posted = append(posted, e) }})
+
+	post()
+	if len(posted) != 3 {
+		t.Fatalf("%d operations were heard of", len(posted))
+	}
+	if err := n.Complete(posted[2]); err == nil {
+		t.Error("a Flush that has not landed was completed")
+	}
+	if n.DeliverAll() != 3 || !n.Landed(posted[2]) {
+		t.Fatal("not everything landed")
+	}
+	if err := n.Complete(posted[2]); err == nil {
+		t.Error("a Flush was completed ahead of what was posted before it")
+	}
+	for i, e := range posted {
+		if err := n.Complete(e); err != nil {
+			t.Errorf("operation %d: %v", i, err)
+		}
+	}
+	if err := n.Complete(posted[2]); err == nil {
+		t.Error("a Flush was completed twice")
+	}
+}

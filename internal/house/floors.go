@@ -14,6 +14,7 @@ var Floors = [][]string{
 	{"fabric"},
 	{"fabric/internal/*"},
 	{"fabric/*"},
+	{"timing"},
 	{"mirror"},
 	{"mirror/*"},
 	{"internal/plog"},
