@@ -183,22 +183,16 @@ func (m *memory) writeBack(s *space, off, n uint64, t ps) ps {
 	return done
 }
 
-// load is how long it takes to load a range that starts at off: the latency of its first line, and the bandwidth of the
-// media for the others.
+// load is how much longer than from DRAM, which is in the cost of a read over PCIe, a range that starts at off takes: the
+// latency of its first line, and the bandwidth of the media for the others.
 func (m *memory) load(s *space, off, n uint64) ps {
 	first, end := lines(off, n)
-	if end == first {
+	if end == first || !s.pm || s.dirty[first/64]>>(first%64)&1 != 0 {
 		return 0
 	}
-	rest := ps(end - first - 1)
-	switch {
-	case s.dirty[first/64]>>(first%64)&1 != 0:
-		return m.cost.cacheHit
-	case !s.pm:
-		return m.cost.dramLoad + rest*m.cost.readPerLine
-	case m.buffered(s.base + off):
-		return m.cost.dramLoad + rest*m.cost.readPerLine
-	default:
-		return m.cost.readLatency + rest*m.cost.readPerLine
+	rest := ps(end-first-1) * m.cost.readPerLine
+	if m.buffered(s.base + off) {
+		return rest
 	}
+	return rest + max(0, m.cost.readLatency-m.cost.dramLoad)
 }

@@ -24,6 +24,7 @@
 package timing
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -130,6 +131,17 @@ func (m *Model) Load(n int, cached bool) {
 
 // Params are those that the model was made with.
 func (m *Model) Params() Params { return m.params }
+
+// Idle is for mirror.Options.Idle: a thread that waits polls, which moves its clock. It is an error when nothing is under
+// way, and no other thread is there, so that waiting would never end.
+func (m *Model) Idle() error {
+	if len(m.ready) == 0 && m.events.next() == never && m.nextDue() == never {
+		return errIdle
+	}
+	return nil
+}
+
+var errIdle = errors.New("timing: nothing is under way, and nobody is there to change that")
 
 // Settle lets everything that is under way come to its end, and the calling thread's clock with it.
 func (m *Model) Settle() {

@@ -55,7 +55,7 @@ type Link struct {
 // PCIe is the way between a card and its host.
 type PCIe struct {
 	Write float64 `toml:"write" default:"200" range:"120,300" help:"posted write"`
-	Read  float64 `toml:"read" default:"500" range:"200,1000" help:"read, there and back"`
+	Read  float64 `toml:"read" default:"500" range:"200,1000" help:"read of DRAM, there and back"`
 }
 
 // Cache is the last-level cache of a host, into which its card writes.

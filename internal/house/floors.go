@@ -17,6 +17,8 @@ var Floors = [][]string{
 	{"timing"},
 	{"mirror"},
 	{"mirror/*"},
+	{"workload"},
+	{"workload/*"},
 	{"internal/plog"},
 	{"internal/store"},
 	{"internal/resp"},
