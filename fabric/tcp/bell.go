@@ -2,34 +2,56 @@ package tcp
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// bell is an endpoint's doorbell, inside one process: connections' goroutines ring it, the owner parks on it.
+// bell is an endpoint's doorbell, inside one process: connections' goroutines ring it, the owner parks on it, and on the
+// replies to its own requests.
 type bell struct {
-	fd int // eventfd: readable while a ring was not consumed that came after arm
+	fd    int // epoll: readable while event is, or a bare outlet
+	event int // eventfd: readable while a ring was not consumed that came after arm
 
 	mu     sync.Mutex
 	rang   bool // since the last arm or wait
 	armed  bool
-	raised bool // fd is readable
+	raised bool // event is readable
 	closed bool
 
-	waiting sync.Mutex // held in wait, so that close does not take fd away under it
+	parked  atomic.Uint64 // waits so far
+	waiting sync.Mutex    // held in wait, so that close does not take fd away under it
 	poll    [1]unix.PollFd
 }
 
 func newBell() (*bell, error) {
-	fd, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
+	event, err := unix.Eventfd(0, unix.EFD_NONBLOCK|unix.EFD_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("tcp: eventfd: %w", err)
 	}
-	return &bell{fd: fd, poll: [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}}, nil
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err == nil {
+		err = unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, event, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(event)})
+	}
+	if err != nil {
+		unix.Close(event)
+		unix.Close(fd)
+		return nil, fmt.Errorf("tcp: epoll: %w", err)
+	}
+	return &bell{fd: fd, event: event, poll: [1]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}}, nil
 }
+
+// hear lets what can be read from an outlet ring, as long as it can.
+func (b *bell) hear(o *bare) error {
+	return unix.EpollCtl(b.fd, unix.EPOLL_CTL_ADD, o.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(o.fd)})
+}
+
+// ignore ends hear. The outlet is not closed yet.
+func (b *bell) ignore(o *bare) { unix.EpollCtl(b.fd, unix.EPOLL_CTL_DEL, o.fd, nil) }
 
 func (b *bell) ring() {
 	b.mu.Lock()
@@ -40,19 +62,19 @@ func (b *bell) ring() {
 	b.mu.Unlock()
 }
 
-// signal makes fd readable. Under mu.
+// signal makes event readable. Under mu.
 func (b *bell) signal() {
 	b.raised = true
 	var one [8]byte
 	binary.NativeEndian.PutUint64(one[:], 1)
-	unix.Write(b.fd, one[:])
+	unix.Write(b.event, one[:])
 }
 
 // consume forgets what rang. Under mu.
 func (b *bell) consume() {
 	if b.raised && !b.closed {
 		var count [8]byte
-		unix.Read(b.fd, count[:])
+		unix.Read(b.event, count[:])
 		b.raised = false
 	}
 	b.rang, b.armed = false, false
@@ -86,25 +108,11 @@ func (b *bell) wait(d time.Duration) {
 	if closed {
 		return
 	}
-	b.sleep(d)
+	sleep(b.poll[:], d)
+	b.parked.Add(1)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.consume()
-}
-
-// sleep returns when fd is readable or d has passed.
-func (b *bell) sleep(d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	until := time.Now().Add(d)
-	for d > 0 {
-		timeout := unix.NsecToTimespec(int64(d))
-		if _, err := unix.Ppoll(b.poll[:], &timeout, nil); err != unix.EINTR { // Go interrupts threads with signals
-			return
-		}
-		d = time.Until(until)
-	}
 }
 
 // close ends a wait and all later ones.
@@ -115,5 +123,5 @@ func (b *bell) close() error {
 	b.mu.Unlock()
 	b.waiting.Lock()
 	defer b.waiting.Unlock()
-	return unix.Close(b.fd)
+	return errors.Join(unix.Close(b.fd), unix.Close(b.event))
 }

@@ -38,7 +38,7 @@ type conn struct {
 	ep     *Endpoint
 	peer   string // its address
 	domain pmem.Domain
-	out    socket
+	out    outlet
 	send   sender
 	target *target
 
@@ -50,8 +50,10 @@ type conn struct {
 	acked    atomic.Uint64 // listen: executed, and what belongs to them is here
 	landing  uint64        // listen: bytes of Read acked that are here
 	reported uint64        // owner
-	waitFor  uint64        // owner: a Fenced operation waits until so many are acked
-	stalled  bool          // owner: nothing is encoded any more, because operation encoded-1 is bad
+	parked   uint64        // owner: bell.parked at the last overhear
+	hearing  hearing
+	waitFor  uint64 // owner: a Fenced operation waits until so many are acked
+	stalled  bool   // owner: nothing is encoded any more, because operation encoded-1 is bad
 	fault    atomic.Pointer[fault]
 	receives receives
 	err      error // owner: what every further completion says; nil while all is well
@@ -85,33 +87,43 @@ var _ fabric.Conn = (*conn)(nil)
 
 func (e *Endpoint) newConn(out, in socket, domain pmem.Domain) (*conn, error) {
 	c := &conn{
-		ep: e, peer: out.RemoteAddr().String(), domain: domain, out: out,
+		ep: e, peer: out.RemoteAddr().String(), domain: domain, out: covered{out},
 		ring: make([]pending, queueDepth), quit: make(chan struct{}), over: make(chan struct{}),
 	}
 	c.receives.food = make(chan struct{}, 1)
-	if err := c.send.init(out, e.bell.ring); err != nil {
-		return nil, err
-	}
 	c.target = newTarget(c, in)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
 		return nil, fabric.ErrClosed
 	}
+	if !out.tls {
+		o, err := detach(out.tcp)
+		if err != nil {
+			return nil, err
+		}
+		if err := e.bell.hear(o); err != nil {
+			o.Close()
+			return nil, fmt.Errorf("tcp: epoll: %w", err)
+		}
+		c.out = o
+	}
+	c.hearing.in = stream{from: c.out, buf: make([]byte, streamSize), quiet: c.tell}
+	c.send.init(c.out, e.bell.ring)
 	e.conns[c] = struct{}{}
 	c.running.Store(3)
 	go func() {
 		c.ended(c.target.run())
 		in.Close()
 		// What the peer has answered may still be on its way; it has ended, or is about to.
-		out.SetReadDeadline(time.Now().Add(lastWords))
+		c.out.hurry()
 		c.exit()
 	}()
 	go func() {
 		err := c.listen()
 		c.unsure.Store(errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, unix.ETIMEDOUT))
 		c.ended(err)
-		out.Close()
+		c.out.Close()
 		c.windDown()
 		c.exit()
 	}()
@@ -151,7 +163,6 @@ func (c *conn) windDown() {
 		c.send.mu.Lock()
 		c.send.stop()
 		c.send.mu.Unlock()
-		c.out.tcp.CloseWrite()
 	})
 }
 
@@ -259,6 +270,7 @@ func (c *conn) keepInline(p *pending) {
 // Poll implements [fabric.Conn].
 func (c *conn) Poll(dst []fabric.Completion) int {
 	over := c.gone.Load() // before what the goroutines left behind
+	c.overhear()
 	if c.encoded < c.posted {
 		c.pump()
 	}

@@ -177,7 +177,8 @@ func FuzzReplies(f *testing.F) {
 		})
 		c.encoded = 4
 		c.sent.Store(4)
-		c.out = socket{Conn: &played{Reader: bytes.NewReader(b)}}
+		c.out = covered{socket{Conn: &played{Reader: bytes.NewReader(b)}}}
+		c.hearing.in = stream{from: c.out, buf: make([]byte, streamSize), quiet: c.tell}
 		c.ended(c.listen())
 		c.gone.Store(true)
 		var done [8]fabric.Completion

@@ -1,47 +1,118 @@
 package tcp
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"sync"
+	"time"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"whale/fabric"
 	"whale/fabric/internal/words"
 	"whale/pmem"
 )
 
-// listen takes in the replies to our requests until the socket ends, and says why. It always reads: the peer may rely on
+// hearing is the taking in of replies. With TLS the goroutine conn.listen does it; on a bare outlet the owner of the
+// connection, in Poll, and conn.listen only after the end has begun.
+type hearing struct {
+	mu   sync.Mutex // held by who reads
+	in   stream
+	news bool  // something came that the owner, which does not read by itself, has not been told of
+	err  error // why there is nothing more to be read
+}
+
+// listen takes in the replies to our requests until the outlet ends, and says why. It always reads: the peer may rely on
 // getting rid of its answers.
 func (c *conn) listen() (err error) {
-	defer pmem.Catch(pmem.Arm(), &err)
-	news := false
-	in := stream{from: c.out, buf: make([]byte, streamSize), quiet: func() error {
-		if news {
-			news = false
-			c.ep.bell.ring()
+	o, ok := c.out.(*bare)
+	if !ok {
+		return c.hear()
+	}
+	<-o.late
+	defer c.ep.bell.ignore(o)
+	for until := time.Now().Add(lastWords); ; {
+		if err := c.hear(); !errors.Is(err, errNothing) {
+			return err
 		}
-		return nil
-	}}
+		c.ep.bell.ring()
+		left := time.Until(until)
+		if left <= 0 {
+			return os.ErrDeadlineExceeded
+		}
+		o.await(unix.POLLIN, left)
+	}
+}
+
+// overhear takes in what is there of a bare outlet. The owner. While nothing is asked, only the end can be there; it is
+// looked for when the owner has parked, and was perhaps woken up by it.
+func (c *conn) overhear() {
+	o, ok := c.out.(*bare)
+	if !ok {
+		return
+	}
+	parked := c.ep.bell.parked.Load()
+	if c.acked.Load() == c.encoded && c.parked == parked {
+		return
+	}
+	c.parked = parked
+	if err := c.hear(); !errors.Is(err, errNothing) {
+		o.hurry() // listen does the rest
+	}
+}
+
+// hear takes in replies until there is nothing more, or something wrong.
+func (c *conn) hear() (err error) {
+	h := &c.hearing
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.err == nil {
+		if err = c.takeAll(); errors.Is(err, errNothing) {
+			return err
+		}
+		h.err = err
+	}
+	return h.err
+}
+
+// takeAll handles replies until the stream has no whole one.
+func (c *conn) takeAll() (err error) {
+	defer pmem.Catch(pmem.Arm(), &err)
+	in := &c.hearing.in
 	var p reply
 	for {
-		b, err := in.next(replySize)
+		b, err := in.peek(replySize)
 		if err != nil {
 			return err
 		}
 		if err := p.decode(b); err != nil {
 			return err
 		}
-		payload, err := in.next(padded(p.n))
-		if err != nil {
+		n := replySize + padded(p.n)
+		if b, err = in.next(n); err != nil {
 			return err
 		}
 		if c.fault.Load() != nil {
 			continue // the end has begun
 		}
-		if err := c.take(&p, payload[:p.n]); err != nil {
+		if err := c.take(&p, b[replySize:][:p.n]); err != nil {
 			return err
 		}
-		news = true
+		c.hearing.news = true
 	}
+}
+
+// tell rings the owner before listen waits for more.
+func (c *conn) tell() error {
+	if c.hearing.news {
+		c.hearing.news = false
+		if _, ok := c.out.(*bare); !ok {
+			c.ep.bell.ring()
+		}
+	}
+	return nil
 }
 
 // take handles one reply. An error is one of the protocol.

@@ -2,8 +2,6 @@ package tcp
 
 import (
 	"sync"
-	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -25,8 +23,8 @@ const (
 //
 // With TLS all goes through the ring.
 type sender struct {
-	sock socket
-	raw  syscall.RawConn // nil: no direct way to the socket
+	out    outlet
+	direct *bare // out, if there is no TLS
 
 	// The batch; the owner's goroutine.
 	heads  []byte
@@ -34,9 +32,8 @@ type sender struct {
 	count  int
 	bytes  int
 	held   []*registration // of the pieces
-	wrote  int             // what attempt got rid of
+	wrote  int             // what went out directly
 	failed error           // and why it did not get rid of more
-	try    func(fd uintptr) bool
 
 	mu         sync.Mutex
 	more       sync.Cond
@@ -47,19 +44,13 @@ type sender struct {
 	room       func() // tells it
 }
 
-func (s *sender) init(sock socket, room func()) error {
-	s.sock, s.room = sock, room
+func (s *sender) init(out outlet, room func()) {
+	s.out, s.room = out, room
+	s.direct, _ = out.(*bare)
 	s.heads = make([]byte, 0, headsSize)
 	s.ring = make([]byte, ringSize)
 	s.held = make([]*registration, 0, vectors)
 	s.more.L = &s.mu
-	if sock.tls {
-		return nil
-	}
-	s.try = s.attempt // once, for it allocates
-	var err error
-	s.raw, err = sock.tcp.SyscallConn()
-	return err
 }
 
 // free is how many bytes a batch may have now.
@@ -129,13 +120,11 @@ func (s *sender) piece(p unsafe.Pointer, n int) {
 // push sends the batch. A socket that fails is no error here: the other direction will say why.
 func (s *sender) push() {
 	s.mu.Lock()
-	direct := s.raw != nil && s.head == s.tail && !s.stopped
+	direct := s.direct != nil && s.head == s.tail && !s.stopped
 	s.mu.Unlock()
 	s.wrote, s.failed = 0, nil
 	if direct {
-		if err := s.raw.Write(s.try); err != nil {
-			s.failed = err
-		}
+		s.wrote, s.failed = s.direct.writev(s.pieces[:s.count])
 	}
 	if s.wrote < s.bytes {
 		s.keep()
@@ -146,19 +135,6 @@ func (s *sender) push() {
 	clear(s.held)
 	clear(s.pieces[:s.count])
 	s.held, s.heads, s.count, s.bytes = s.held[:0], s.heads[:0], 0, 0
-}
-
-// attempt is one writev.
-func (s *sender) attempt(fd uintptr) bool {
-	n, _, errno := unix.Syscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&s.pieces)), uintptr(s.count))
-	switch errno {
-	case 0:
-		s.wrote = int(n)
-	case unix.EAGAIN, unix.EINTR:
-	default:
-		s.failed = errno
-	}
-	return true
 }
 
 // keep puts what is left of the batch into the ring.
@@ -202,7 +178,7 @@ func (s *sender) drain() {
 		at := s.head % ringSize
 		b := s.ring[at:min(at+s.tail-s.head, ringSize)]
 		s.mu.Unlock()
-		n, err := s.sock.Write(b)
+		n, err := s.out.Write(b)
 		s.mu.Lock()
 		s.head += uint64(n)
 		if err != nil {
@@ -224,7 +200,7 @@ func (s *sender) stop() {
 		return
 	}
 	s.stopped = true
-	s.sock.SetWriteDeadline(time.Unix(1, 0)) // ends a Write that waits
-	s.sock.SetReadDeadline(time.Now().Add(lastWords))
+	s.out.refuse()
+	s.out.hurry()
 	s.more.Broadcast()
 }

@@ -15,6 +15,16 @@ const streamSize = 2 * maxPayload
 
 // next is the next n bytes, at most streamSize. They are good until the next call.
 func (s *stream) next(n int) ([]byte, error) {
+	b, err := s.peek(n)
+	if err == nil {
+		s.r += n
+	}
+	return b, err
+}
+
+// peek is next, except that the bytes come again. After an error of the reader that says that there is nothing at the
+// moment, it can be called once more.
+func (s *stream) peek(n int) ([]byte, error) {
 	for s.w-s.r < n {
 		if s.r == s.w {
 			s.r, s.w = 0, 0
@@ -30,7 +40,5 @@ func (s *stream) next(n int) ([]byte, error) {
 			return nil, err
 		}
 	}
-	b := s.buf[s.r : s.r+n]
-	s.r += n
-	return b, nil
+	return s.buf[s.r : s.r+n], nil
 }

@@ -7,7 +7,11 @@
 //
 //	initiator                                              target
 //	Post: frames, one writev ------ requests ------------> target.run: key, bounds, copy
-//	Poll <- ring <- conn.listen <-- acknowledgements ----- one for all that one read brought
+//	Poll: read <------------------- acknowledgements ----- one for all that one read brought
+//
+// The owner of the connection reads the answers by itself, in Poll, and parks on the socket: one thread is woken up by an
+// answer, not two. So the answers to an owner that does not poll fill the socket and hold up its later operations, never
+// those of others. With TLS a goroutine reads them, and rings.
 //
 // An operation is complete when the target has answered it, so every completion of a Write says that it has landed.
 //
