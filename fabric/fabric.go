@@ -3,7 +3,7 @@
 //
 // The nouns are those of RDMA: an [Endpoint] registers memory and makes connections; a [Conn] is a reliable connection,
 // a queue pair with its completion queue; an [Op] is a work request; a [Completion] tells how it ended. Providers live in
-// packages below this one (shm, simfab, later tcp and verbs), and each passes the suite in fabrictest.
+// packages below this one (shm, tcp, verbs, simfab), and each passes the suite in fabrictest.
 //
 // # What is ordered, and what a completion says
 //
