@@ -120,14 +120,14 @@ func (m *Model) Now() time.Duration { return time.Duration(m.thread.clock / 1000
 // Compute lets the thread that calls it work for d on something that the model does not know.
 func (m *Model) Compute(d time.Duration) { m.spend(ps(d) * 1000) }
 
-// Load lets the thread that calls it load n lines, one after the other, that are in the last-level cache, or in DRAM.
-func (m *Model) Load(n int, cached bool) {
-	each := m.cost.dramLoad
-	if cached {
-		each = m.cost.cacheHit
-	}
-	m.spend(ps(n) * each)
-}
+// LoadCached lets the thread that calls it load n lines, one after the other, that the last-level cache holds.
+func (m *Model) LoadCached(n int) { m.spend(ps(n) * m.cost.cacheHit) }
+
+// LoadDRAM is LoadCached of lines that are in DRAM.
+func (m *Model) LoadDRAM(n int) { m.spend(ps(n) * m.cost.dramLoad) }
+
+// LoadPM is LoadCached of lines that are in persistent memory.
+func (m *Model) LoadPM(n int) { m.spend(ps(n) * m.cost.readLatency) }
 
 // Params are those that the model was made with.
 func (m *Model) Params() Params { return m.params }

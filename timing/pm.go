@@ -8,7 +8,7 @@ import (
 
 // PM is persistent memory of a machine: the bytes of another memory, and what reaching them costs the thread that does.
 // It implements pmem.Memory. Stores through Bytes are paid for by the Persist behind them; loads through Bytes by whoever
-// calls [Model.Load].
+// calls [Model.LoadCached] and its kin.
 type PM struct {
 	node  *Node
 	inner pmem.Memory

@@ -45,9 +45,11 @@ type Thread struct {
 type Machine interface {
 	// Compute works for d.
 	Compute(d time.Duration)
-	// Load loads n cache lines of memory one after the other: from the cache, or from DRAM. On a real machine
-	// it does nothing, because the program's own loads cost what they cost.
-	Load(n int, cached bool)
+	// LoadCached, LoadDRAM and LoadPM load n cache lines one after the other, from the last-level cache, from DRAM, or from
+	// persistent memory. On a real machine they do nothing, because the program's own loads cost what they cost.
+	LoadCached(n int)
+	LoadDRAM(n int)
+	LoadPM(n int)
 }
 
 // Real is the machine that the program runs on.
@@ -59,8 +61,10 @@ func (Real) Compute(d time.Duration) {
 	}
 }
 
-// Load does nothing.
-func (Real) Load(int, bool) {}
+// LoadCached, LoadDRAM and LoadPM do nothing.
+func (Real) LoadCached(int) {}
+func (Real) LoadDRAM(int)   {}
+func (Real) LoadPM(int)     {}
 
 // NewThread is a thread with a generator of its own.
 func NewThread(index int, seed uint64, m Machine) *Thread {
