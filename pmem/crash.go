@@ -4,6 +4,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"unsafe"
 )
 
 // Crash is a memory that a loss of power at this moment could leave, drawn with rng; the same domain, all of it durable,
@@ -27,6 +28,15 @@ func (s *Simulated) Crash(rng *rand.Rand) *Simulated {
 	})
 	c.rng.Seed(rng.Uint64(), 0)
 	return c
+}
+
+// Image is what is durable for certain: what [Simulated.CrashDurable] would leave. It is for looking at, and good until the
+// next call of another method.
+func (s *Simulated) Image() []byte {
+	if len(s.image) == 0 || s.domain == None {
+		return make([]byte, len(s.mem))
+	}
+	return unsafe.Slice((*byte)(unsafe.Pointer(&s.image[0])), len(s.mem))
 }
 
 // CrashDurable is the loss of power after which nothing is left but what was certain to be: no eviction happened and

@@ -383,3 +383,17 @@ func TestSimulatedIsForAnyGoroutine(t *testing.T) {
 		t.Error("fenced bytes are not durable")
 	}
 }
+
+func TestImageIsWhatCrashDurableLeaves(t *testing.T) {
+	for _, domain := range []Domain{None, FileShared, ADR, EADR} {
+		s := Simulate(256, domain, 1)
+		copy(s.Bytes(), "certain")
+		s.Persist(0, 64)
+		s.Fence()
+		copy(s.Bytes()[64:], "on its way")
+		s.Persist(64, 64)
+		if got, want := string(s.Image()), string(s.CrashDurable().Bytes()); got != want {
+			t.Errorf("%v: the image is %q, a crash leaves %q", domain, got, want)
+		}
+	}
+}

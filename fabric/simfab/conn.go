@@ -24,6 +24,8 @@ type conn struct {
 
 	completions queue[fabric.Completion]
 
+	written written
+
 	unlanded int           // in posted
 	through  []pmem.Memory // written through, and not fenced since
 	active   int           // place in net.active, when unlanded > 0

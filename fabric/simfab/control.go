@@ -89,14 +89,14 @@ func (n *Network) DeliverAll(match ...Match) int {
 }
 
 // DeliverWords lands count of the 8-byte words that a Write touches, from the first-th on, and leaves the others: a Write
-// is not atomic. The last of its words are landed by Deliver.
+// is not atomic. Nor is a Read, which fetches them. The last of its words are landed by Deliver.
 func (n *Network) DeliverWords(e Event, first, count int) error {
 	o, err := n.ready(e)
 	if err != nil {
 		return err
 	}
 	total := o.words()
-	if o.Kind != fabric.Write || first < 0 || count < 0 || first > total || count > total-first {
+	if o.Kind != fabric.Write && o.Kind != fabric.Read || first < 0 || count < 0 || first > total || count > total-first {
 		return fmt.Errorf("simfab: event %v has no words %d to %d", e, first, first+count)
 	}
 	if err := o.check(); err != nil {
@@ -106,8 +106,16 @@ func (n *Network) DeliverWords(e Event, first, count int) error {
 		o.parts = slices.Grow(o.parts, total)[:total]
 		clear(o.parts)
 	}
-	_, to, _ := o.target()
+	if n.opts.OnLand != nil {
+		n.opts.OnLand(o.event())
+	}
+	r, to, _ := o.target()
 	from, _ := o.local()
+	if o.Kind == fabric.Read {
+		from, to = to, from
+	} else {
+		o.c.dirty(r, o.Remote.Off, o.Len)
+	}
 	for w := first; w < first+count; w++ {
 		if !o.parts[w] {
 			o.parts[w] = true

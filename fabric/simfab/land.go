@@ -73,17 +73,22 @@ func (c *conn) perform(o *op) {
 	if c.net.opts.Log != nil {
 		c.net.logf("land %v", o.event())
 	}
+	if c.net.opts.OnLand != nil {
+		c.net.opts.OnLand(o.event())
+	}
 	peer := c.peer
 	switch r, to, _ := o.remote(); o.Kind {
 	case fabric.Write:
 		from, _ := o.local()
 		o.copyRest(to, from)
+		c.dirty(r, o.Remote.Off, o.Len)
 		c.persist(o, r, o.Len)
 	case fabric.Read:
 		into, _ := o.local()
-		copy(into, to)
+		o.copyRest(into, to)
 	case fabric.Write8:
 		r.mem.Store64(r.base+o.Remote.Off, o.A)
+		c.dirty(r, o.Remote.Off, 8)
 		c.persist(o, r, 8)
 	case fabric.Fence:
 		if o.A == fabric.Durable {
@@ -91,6 +96,7 @@ func (c *conn) perform(o *op) {
 		}
 	case fabric.CompareSwap, fabric.FetchAdd:
 		at := r.base + o.Remote.Off
+		c.dirty(r, o.Remote.Off, 8)
 		o.result = r.mem.Load64(at)
 		if o.Kind == fabric.FetchAdd {
 			r.mem.Store64(at, o.result+o.A)
@@ -99,12 +105,7 @@ func (c *conn) perform(o *op) {
 		}
 	case fabric.Flush:
 		if o.A == fabric.Durable {
-			if o.B == fabric.Region {
-				r.mem.Persist(r.base, uint64(len(r.bytes)))
-			} else {
-				r.mem.Persist(r.base+o.Remote.Off, o.Len)
-			}
-			r.mem.Fence()
+			c.flush(r, o)
 		}
 	case fabric.Send:
 		if err := c.deliver(o); err != nil {

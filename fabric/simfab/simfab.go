@@ -11,8 +11,9 @@
 // promises (RFC 5040, section 5.5: data placed, not delivered; InfiniBand Architecture Specification 1.5, section 9.7.5),
 // and code that counts it as more fails here. Flush, Read and the atomics complete only when everything before them on
 // the connection has landed, and so does a Fence with placement Durable. What makes bytes durable: a Flush with placement
-// Durable; a Fence with it, of what was written through before; a NonTemporal write, itself, when it lands. A WriteThrough
-// that has landed may be durable, or not yet.
+// Durable, of what its connection wrote before it (not what others wrote, nor what the CPU there stored); a Fence with it, of
+// what was written through before; a NonTemporal write, itself, when it lands. A WriteThrough that has landed may be durable,
+// or not yet.
 //
 // # What may overtake what
 //
@@ -47,6 +48,9 @@ type Options struct {
 	NoDurable bool // so are a durable Flush and Fence: no persistence domain
 	DDIO      bool // and so is a NonTemporal write: what comes in goes to the caches
 
+	// OnLand hears of each operation that is about to take effect at the peer, or a part of it. The event is good during the
+	// call.
+	OnLand func(Event)
 	// OnPost hears of each operation as it is posted, after its early completion. It may not deliver it yet.
 	OnPost func(Event)
 	// Log gets one line for whatever happens. Two runs that made the same calls have the same log.
@@ -120,6 +124,12 @@ func (n *Network) connect(a, b *Endpoint) (*conn, *conn) {
 	n.logf("connect %s %s", a.name, b.name)
 	return ca, cb
 }
+
+// Unlanded says how many operations of the connection, which must be of this network, have not landed.
+func (n *Network) Unlanded(c fabric.Conn) int { return c.(*conn).unlanded }
+
+// Unpolled says how many completions wait at the connection.
+func (n *Network) Unpolled(c fabric.Conn) int { return c.(*conn).completions.len() }
 
 // Label names a key in events and in the log: "@ring+128" in place of "@0x5eed000000000007+128".
 func (n *Network) Label(key fabric.Key, name string) { n.labels[key] = name }

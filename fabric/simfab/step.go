@@ -9,7 +9,7 @@ import (
 // window is how far behind the first operation that has not landed Step looks for one that may overtake it.
 const window = 16
 
-// Step lets one thing happen, chosen at random among what may: an operation lands, or some words of a Write do, or one
+// Step lets one thing happen, chosen at random among what may: an operation lands, or some words of a Write or a Read do, or one
 // completes early. It is false when nothing can. Equal calls with equal generators make equal choices.
 func (n *Network) Step(rng *rand.Rand) bool {
 	if len(n.active) == 0 {
@@ -23,6 +23,12 @@ func (n *Network) Step(rng *rand.Rand) bool {
 	}
 	return false
 }
+
+// StepConn is [Network.Step] for what one end of a connection has posted.
+func (n *Network) StepConn(c fabric.Conn, rng *rand.Rand) bool { return c.(*conn).step(rng) }
+
+// DrainConn lands, in post order, all that one end of a connection has posted and that can land.
+func (n *Network) DrainConn(c fabric.Conn) { c.(*conn).drain() }
 
 func (c *conn) step(rng *rand.Rand) bool {
 	if c.held || c.closed {
@@ -50,7 +56,7 @@ func (c *conn) step(rng *rand.Rand) bool {
 
 func (c *conn) stepLand(rng *rand.Rand, may []*op) bool {
 	o := may[rng.IntN(len(may))]
-	if words := o.words(); o.Kind == fabric.Write && words > 1 && rng.IntN(4) == 0 && o.check() == nil {
+	if words := o.words(); (o.Kind == fabric.Write || o.Kind == fabric.Read) && words > 1 && rng.IntN(4) == 0 && o.check() == nil {
 		first := rng.IntN(words)
 		return c.net.DeliverWords(o.event(), first, 1+rng.IntN(words-first)) == nil
 	}
