@@ -128,6 +128,9 @@ func (n *Network) connect(a, b *Endpoint) (*conn, *conn) {
 // Unlanded says how many operations of the connection, which must be of this network, have not landed.
 func (n *Network) Unlanded(c fabric.Conn) int { return c.(*conn).unlanded }
 
+// Alive says whether operations on the connection can still succeed, as far as this end knows.
+func (n *Network) Alive(c fabric.Conn) bool { return !c.(*conn).dead }
+
 // Unpolled says how many completions wait at the connection.
 func (n *Network) Unpolled(c fabric.Conn) int { return c.(*conn).completions.len() }
 

@@ -64,7 +64,13 @@ func (e *Engine) takeIn() bool {
 }
 
 // learn takes S and DW from this member's control page, where P posts them.
+//
+// Before the view is active nobody reads here, and all of P's log is adopted: what has come of it is installed at once. A
+// member that lacks more records than the pending table holds could not catch up otherwise.
 func (e *Engine) learn() {
+	if e.serving.Load() == 0 {
+		e.st.SetStable(min(e.view.End, e.log.End()))
+	}
 	if s, ok := e.seqOf(e.ctl.S()); ok && s <= e.st.Drained() {
 		e.st.SetStable(s)
 	}

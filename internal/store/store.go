@@ -90,7 +90,8 @@ type Store struct {
 	pending  pending       // replica
 	draining sync.Mutex    // replica: whoever moves slots from the ring to pending
 	epoch    atomic.Uint32 // replica: of the slots that are accepted; 0: none. Changed under draining
-	fault    error         // replica: why a record that verifies was refused
+	bad      Fault
+	fault    error // replica: why a record that verifies was refused
 
 	hooks
 }

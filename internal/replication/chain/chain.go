@@ -35,6 +35,7 @@ type Core struct {
 	ask       uint64
 	nextTick  int64
 
+	whole           uint64 // backup: the end of the last group of which every record is here
 	forwarded, sent uint64 // backup: the successor holds; was sent
 	asked           uint64
 	told            replication.Progress
@@ -102,7 +103,7 @@ func (c *Core) begin(v *replication.View, now int64) {
 	c.peers, c.s, c.dw = nil, 0, 0
 	c.published, c.pubDW, c.nextTick = 0, 0, now+tick
 	have := v.Members[v.Self].DataEnd
-	c.end, c.forwarded, c.sent, c.told, c.toldLoud = have, have, have, replication.Progress{}, have
+	c.end, c.whole, c.forwarded, c.sent, c.told, c.toldLoud = have, have, have, have, replication.Progress{}, have
 	if !v.Primary() {
 		return
 	}
@@ -213,6 +214,11 @@ func (c *Core) stepMember(in *replication.Input, out *replication.Effects) {
 	}
 	if n := len(in.Appended); n > 0 {
 		c.end = in.Appended[n-1].Seq
+		for _, r := range in.Appended {
+			if r.Flags.Has(plog.GroupEnd) {
+				c.whole = r.Seq
+			}
+		}
 		next := c.View.Self + 1
 		mine := c.mine[:0]
 		for _, r := range in.Appended {
@@ -230,7 +236,7 @@ func (c *Core) stepMember(in *replication.Input, out *replication.Effects) {
 		}
 	}
 	if c.View.Self == c.tail() {
-		c.s = c.end // what the tail holds is committed
+		c.s = c.whole // what the tail holds is committed, but no part of a group
 		if in.Refresh {
 			out.Fresh, out.FreshHere = true, true
 		}
@@ -240,7 +246,7 @@ func (c *Core) stepMember(in *replication.Input, out *replication.Effects) {
 
 // report tells P how far this member is. The tail's report is the acknowledgement: it goes out at once, and rings.
 func (c *Core) report(in *replication.Input, out *replication.Effects) {
-	now := replication.Progress{Drained: in.Drained, Durable: c.end, Forwarded: c.forwarded}
+	now := replication.Progress{Drained: in.Drained, Durable: c.whole, Forwarded: c.forwarded}
 	asked := in.Asked != c.asked && in.Idle
 	full := now.Drained-min(now.Drained, c.toldLoud) >= c.Geo.RingSlots/4
 	loud := asked || full || c.View.Self == c.tail() && now.Durable > c.told.Durable
