@@ -26,6 +26,7 @@ var Floors = [][]string{
 	{"internal/replication"},
 	{"internal/replication/*"},
 	{"internal/shard"},
+	{"internal/sim"},
 	{"internal/config"},
 	{"internal/node"},
 	{"internal/dev"},

@@ -119,7 +119,9 @@ func (k *checker) stable(p *member, word uint64) {
 		first = 0
 		p.seal = p.key
 		for _, m := range k.r.members {
-			m.wiped, m.intact = false, nil // whoever is in a view has everything
+			if m.eng != nil && storedEpoch(m.mem.Bytes()) == k.epoch {
+				m.wiped, m.intact = false, nil // it is in the view, so it has everything
+			}
 		}
 	} else if s < k.s {
 		k.r.fail("Monotonic", "S went from %d back to %d in epoch %d", k.s, s, k.epoch)
@@ -263,7 +265,7 @@ func (k *checker) isCommitted(seq uint64) bool {
 		return seq <= k.s
 	}
 	for _, m := range k.r.members {
-		if !k.f.holds(m.mem.Image(), &k.log[seq-1]) {
+		if !m.wiped && m.intact == nil && !k.f.holds(m.mem.Image(), &k.log[seq-1]) {
 			return false
 		}
 	}
@@ -284,7 +286,7 @@ func (k *checker) ownWrites(o *op, n int, seq uint64) {
 // waited: WAIT has counted no member that does not hold the connection's last write durably.
 func (k *checker) waited(o *op) {
 	if k.r.wiped {
-		return // a member that lost its memory is counted until P notices
+		return // a member that lost its memory, or some of it, is counted until P notices
 	}
 	n, _ := strconv.Atoi(o.replies[0][1:])
 	held := 0

@@ -61,6 +61,7 @@ func (r *run) strike(e *Fault) {
 			break // twice is more than an operator can mend
 		}
 		m.intact = m.mem.Clone()
+		r.wiped = true
 		b := m.mem.Bytes()
 		at := rng.IntN(len(b))
 		if rng.IntN(2) == 0 { // where it matters

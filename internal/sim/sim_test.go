@@ -1,43 +1,83 @@
 package sim
 
 import (
+	"bytes"
+	"context"
 	"flag"
-	"os"
-	"strconv"
+	"runtime"
+	"strings"
 	"testing"
 )
 
-var seeds = flag.Uint64("seeds", 100, "seeds to run")
+var seeds = flag.Uint64("seeds", 100, "seeds to run; a tenth of them with -short: each is of one goroutine, and nothing for the race detector")
 
 func TestSeeds(t *testing.T) {
-	p := &pool{}
-	ops, events := 0, uint64(0)
-	bad := 0
-	from := uint64(0)
-	if s := os.Getenv("SEED"); s != "" {
-		from, _ = strconv.ParseUint(s, 10, 64)
+	n := *seeds
+	if testing.Short() {
+		n = max(1, n/10)
 	}
-	for seed := from; seed < from+*seeds; seed++ {
-		o := Options{Faults: DefaultFaults()}
-		if os.Getenv("TRACE") != "" {
-			f, _ := os.Create(os.Getenv("TRACE"))
-			o.Trace = f
-		}
-		r, err := simulate(seed, &o, p)
-		if err != nil {
+	report, err := Check(context.Background(), Campaign{Options: Options{Faults: DefaultFaults()}, Seeds: n})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d operations, %d faults, %d events", report.Operations, report.Faults, report.Events)
+	if f := report.Failure; f != nil {
+		text, _ := f.JSON()
+		t.Fatalf("seed %d: %v\nsmaller: %v\n%s", f.Result.Seed, f.Result.Violation, f.Small.Violation, text)
+	}
+	if report.Unsure > 0 {
+		t.Errorf("%d histories could not be checked in time", report.Unsure)
+	}
+}
+
+// A run follows from its seed alone: told twice, also with a single processor, the story is the same to the byte.
+func TestSameSeedSameStory(t *testing.T) {
+	tell := func(seed uint64) string {
+		var b bytes.Buffer
+		if _, err := Run(seed, Options{Faults: DefaultFaults(), Trace: &b}); err != nil {
 			t.Fatal(err)
 		}
-		ops += r.Operations
-		events += r.Events
-		if r.Violation != nil {
-			t.Errorf("seed %d: %v\n%+v", seed, r.Violation, r.Cluster)
-			for _, f := range r.Faults {
-				t.Logf("%+v", f)
-			}
-			if bad++; bad > 1 {
-				break
+		return b.String()
+	}
+	for seed := uint64(1); seed <= 5; seed++ {
+		first := tell(seed)
+		procs := runtime.GOMAXPROCS(1)
+		second := tell(seed)
+		runtime.GOMAXPROCS(procs)
+		if first != second {
+			t.Fatalf("seed %d: two stories of one seed", seed)
+		}
+		if strings.Count(first, "\n") < 500 || tell(seed+100) == first {
+			t.Fatalf("seed %d: no story, or another seed's", seed)
+		}
+	}
+}
+
+// The kinds of faults really happen: each leaves its mark in some story.
+func TestFaultsStrike(t *testing.T) {
+	f := DefaultFaults()
+	told := map[string]bool{}
+	marks := map[string]string{
+		"crash": "its process ends", "in the middle": "in the middle of a step", "power": "loses its power", "pause": "is stopped for",
+		"cut": "nothing gets through to", "slow": "and back is slow", "break": "the connection with", "damage": "of its memory turns",
+		"wipe": "its memory is empty", "clock": "its wall clock is set", "a damaged member refuses": "does not start:",
+		"full arena": "OOM command not allowed", "not executed": "TIMEOUT not executed", "unknown": "TIMEOUT outcome unknown",
+		"watched key changed": "exec -> *-1",
+	}
+	for seed := uint64(0); seed < 150 && len(told) < len(marks); seed++ {
+		var b bytes.Buffer
+		if _, err := Run(seed, Options{Faults: f, Trace: &b}); err != nil {
+			t.Fatal(err)
+		}
+		for what, mark := range marks {
+			if strings.Contains(b.String(), mark) {
+				told[what] = true
 			}
 		}
 	}
-	t.Logf("%d operations, %d events", ops, events)
+	for what := range marks {
+		if !told[what] {
+			t.Errorf("150 seeds, and not once: %s", what)
+		}
+	}
 }
