@@ -3,6 +3,8 @@ package mirror
 import (
 	"fmt"
 	"testing"
+
+	"whale/pmem"
 )
 
 const (
@@ -15,7 +17,7 @@ const (
 func BenchmarkEpochs(b *testing.B) {
 	line := make([]byte, 64)
 	b.Run("plain", func(b *testing.B) {
-		m := mapped(b, benchSize)
+		m := mapped(b, benchSize, pmem.ADR)
 		b.ReportAllocs()
 		for i := range b.N {
 			off := uint64(i) * epochs % (benchSize / 64 / 2)
@@ -28,13 +30,16 @@ func BenchmarkEpochs(b *testing.B) {
 			}
 		}
 	})
-	for _, provider := range []string{"shm", "tcp"} {
+	for _, c := range []struct {
+		name, provider string
+		there          pmem.Domain // of the mirror's memory; here it is ADR
+	}{{"shm", "shm", pmem.FileShared}, {"shm-flushed", "shm", pmem.ADR}, {"tcp", "tcp", pmem.FileShared}} {
 		for _, s := range Strategies {
-			if s == None && provider != "shm" {
+			if s == None && c.name != "shm" {
 				continue
 			}
-			b.Run(fmt.Sprintf("%s/%v", provider, s), func(b *testing.B) {
-				r, _ := realRegion(b, provider, benchSize, Options{Strategy: s})
+			b.Run(fmt.Sprintf("%s/%v", c.name, s), func(b *testing.B) {
+				r, _ := realRegion(b, c.provider, benchSize, c.there, Options{Strategy: s})
 				b.ReportAllocs()
 				b.ResetTimer()
 				for i := range b.N {

@@ -34,10 +34,10 @@ func opened(t testing.TB, e fabric.Endpoint, err error) fabric.Endpoint {
 	return e
 }
 
-// mapped is a memory with a region of size bytes, flushed as persistent memory is.
-func mapped(t testing.TB, size uint64) *pmem.File {
+// mapped is a memory with a region of size bytes, in the domain declared.
+func mapped(t testing.TB, size uint64, d pmem.Domain) *pmem.File {
 	t.Helper()
-	m, err := pmem.Map(filepath.Join(t.TempDir(), "region"), HeadSize+size, pmem.Options{Domain: pmem.ADR})
+	m, err := pmem.Map(filepath.Join(t.TempDir(), "region"), HeadSize+size, pmem.Options{Domain: d})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,18 +64,18 @@ func serveOn(t testing.TB, e fabric.Endpoint, m pmem.Memory) *Export {
 	return x
 }
 
-// realRegion is a region with one mirror on a real fabric; none with Strategy None.
-func realRegion(t testing.TB, provider string, size uint64, o Options) (*Region, *pmem.File) {
+// realRegion is a region with one mirror, in domain d, on a real fabric; none with Strategy None.
+func realRegion(t testing.TB, provider string, size uint64, d pmem.Domain, o Options) (*Region, *pmem.File) {
 	t.Helper()
 	ep := providers[provider](t)
 	var peers []string
-	copy := mapped(t, size)
+	copy := mapped(t, size, d)
 	if o.Strategy != None {
 		there := providers[provider](t)
 		serveOn(t, there, copy)
 		peers = []string{there.Addr()}
 	}
-	r, err := Open(context.Background(), mapped(t, size), ep, peers, o)
+	r, err := Open(context.Background(), mapped(t, size, pmem.ADR), ep, peers, o)
 	if err != nil {
 		t.Fatal(err)
 	}
