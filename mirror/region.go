@@ -150,6 +150,9 @@ func (r *Region) Size() uint64 { return uint64(len(r.data)) }
 // valid until the memory is closed.
 func (r *Region) Bytes() []byte { return r.data }
 
+// Threads is how many transactions may be under way at a time.
+func (r *Region) Threads() int { return r.opts.Threads }
+
 // Load64 is an atomic load of the word at off, a multiple of 8.
 func (r *Region) Load64(off uint64) uint64 { return r.mem.Load64(HeadSize + off) }
 
