@@ -39,9 +39,9 @@ func (d dirty) clear() {
 	}
 }
 
-// next is the first run of pages from off on, as bytes of a memory of that size; n is 0 if there is none.
+// next is the first run of whole pages from off on, as bytes of a memory of that size; n is 0 if there is none.
 func (d dirty) next(off, size uint64) (from, n uint64) {
-	page, end := off/pageSize, pages(size)
+	page, end := (off+pageSize-1)/pageSize, pages(size)
 	for page < end && d[page/64].Load()>>(page%64)&1 == 0 {
 		page++
 	}

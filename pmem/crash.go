@@ -14,7 +14,7 @@ func (s *Simulated) Crash(rng *rand.Rand) *Simulated {
 	defer s.mu.Unlock()
 	// The odds are drawn for each crash anew: with fixed ones, a few lines among many would never be lost alone.
 	untouched, whole := rng.Float64(), rng.Float64()
-	c := s.crash(func(possible []line) (left line) {
+	c := s.crash(func(_ uint64, possible []line) (left line) {
 		switch {
 		case rng.Float64() < untouched:
 			return possible[0]
@@ -44,19 +44,66 @@ func (s *Simulated) Image() []byte {
 func (s *Simulated) CrashDurable() *Simulated {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.crash(func(possible []line) line { return possible[0] })
+	return s.crash(func(_ uint64, possible []line) line { return possible[0] })
 }
 
 // CrashAll is the loss of power before which everything became durable by chance.
 func (s *Simulated) CrashAll() *Simulated {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.crash(func(possible []line) line { return possible[len(possible)-1] })
+	return s.crash(func(_ uint64, possible []line) line { return possible[len(possible)-1] })
 }
 
-// crash is a memory in which choose has decided about every line that is not certain. Of the possible ones the first is
+// CrashEach calls f with every memory that a loss of power at this moment could leave, one after the other. There are as
+// many as the product of the numbers of values that each uncertain word may have; if that is more than limit, f is not
+// called, and the answer is false.
+func (s *Simulated) CrashEach(limit int, f func(*Simulated)) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	type choice struct {
+		at     uint64
+		word   int
+		values []uint64
+	}
+	var choices []choice
+	count := 1
+	base := s.crash(func(at uint64, possible []line) line {
+		for w := range possible[0] {
+			var values []uint64
+			for _, held := range possible {
+				if !slices.Contains(values, held[w]) {
+					values = append(values, held[w])
+				}
+			}
+			if len(values) > 1 {
+				choices = append(choices, choice{at, w, values})
+				count = min(count*len(values), limit+1)
+			}
+		}
+		return possible[0]
+	})
+	if count > limit {
+		return false
+	}
+	var walk func(int)
+	walk = func(i int) {
+		if i == len(choices) {
+			f(base.Clone())
+			return
+		}
+		c := choices[i]
+		for _, v := range c.values {
+			base.view[c.at][c.word], base.image[c.at][c.word] = v, v
+			walk(i + 1)
+		}
+	}
+	walk(0)
+	return true
+}
+
+// crash is a memory in which choose has decided about every line, at, that is not certain. Of the possible ones the first is
 // the image's and the last the view's.
-func (s *Simulated) crash(choose func(possible []line) line) *Simulated {
+func (s *Simulated) crash(choose func(at uint64, possible []line) line) *Simulated {
 	c := newSimulated(uint64(len(s.mem)), s.domain)
 	c.rng = s.rng
 	if s.domain == None {
@@ -76,7 +123,7 @@ func (s *Simulated) crash(choose func(possible []line) line) *Simulated {
 		possible = append(possible, s.look(at))
 		left := possible[0]
 		if len(possible) > 2 || left != possible[1] {
-			left = choose(possible)
+			left = choose(at, possible)
 		}
 		c.view[at], c.image[at] = left, left
 	}

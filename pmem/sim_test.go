@@ -397,3 +397,33 @@ func TestImageIsWhatCrashDurableLeaves(t *testing.T) {
 		}
 	}
 }
+
+// TestCrashEach: all memories, each once, and each one that Crash draws is among them.
+func TestCrashEach(t *testing.T) {
+	m := Simulate(256, ADR, 1)
+	m.Store64(128, 4)
+	m.Persist(128, 8)
+	m.Fence()         // certain
+	m.Store64(72, 5)  // 0 or 5
+	m.Store64(200, 6) //
+	m.Persist(192, 64)
+	m.Store64(200, 7) // 0, 6 or 7
+	seen := map[string]bool{}
+	if !m.CrashEach(6, func(c *Simulated) {
+		if seen[string(c.Bytes())] {
+			t.Error("a memory came twice")
+		}
+		seen[string(c.Bytes())] = true
+	}) || len(seen) != 6 {
+		t.Fatalf("%d memories, want 6", len(seen))
+	}
+	if m.CrashEach(5, func(*Simulated) { t.Error("called beyond the limit") }) {
+		t.Error("more memories than the limit")
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range 200 {
+		if !seen[string(m.Crash(rng).Bytes())] {
+			t.Fatal("Crash drew a memory that CrashEach left out")
+		}
+	}
+}
