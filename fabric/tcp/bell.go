@@ -14,7 +14,7 @@ import (
 // bell is an endpoint's doorbell, inside one process: connections' goroutines ring it, the owner parks on it, and on the
 // replies to its own requests.
 type bell struct {
-	fd    int // epoll: readable while event is, or a bare outlet
+	fd    int // epoll: readable while event is, or an outlet
 	event int // eventfd: readable while a ring was not consumed that came after arm
 
 	mu     sync.Mutex
@@ -46,12 +46,12 @@ func newBell() (*bell, error) {
 }
 
 // hear lets what can be read from an outlet ring, as long as it can.
-func (b *bell) hear(o *bare) error {
+func (b *bell) hear(o *outlet) error {
 	return unix.EpollCtl(b.fd, unix.EPOLL_CTL_ADD, o.fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(o.fd)})
 }
 
 // ignore ends hear. The outlet is not closed yet.
-func (b *bell) ignore(o *bare) { unix.EpollCtl(b.fd, unix.EPOLL_CTL_DEL, o.fd, nil) }
+func (b *bell) ignore(o *outlet) { unix.EpollCtl(b.fd, unix.EPOLL_CTL_DEL, o.fd, nil) }
 
 func (b *bell) ring() {
 	b.mu.Lock()

@@ -30,7 +30,7 @@ const (
 // conn is one end of a connection. The owner's goroutine runs Post and Poll; beside it run
 //
 //   - target.run, which executes the peer's requests on the socket of the peer's requests (target.go),
-//   - conn.listen, which takes in the replies to ours, on the other socket (reply.go),
+//   - conn.listen, which takes in the last replies to ours, on the other socket, once the end has begun (reply.go),
 //   - sender.drain, which sends what that socket did not take at once (send.go).
 //
 // Operations are numbered from 0. posted >= encoded >= acked >= reported, in a ring of queueDepth.
@@ -38,7 +38,7 @@ type conn struct {
 	ep     *Endpoint
 	peer   string // its address
 	domain pmem.Domain
-	out    outlet
+	out    *outlet
 	send   sender
 	target *target
 
@@ -46,9 +46,9 @@ type conn struct {
 	posted   uint64        // owner
 	encoded  uint64        // owner: all their frames were handed to the sender
 	part     uint64        // owner: bytes of operation encoded that were
-	sent     atomic.Uint64 // owner: encoded, for listen to read
-	acked    atomic.Uint64 // listen: executed, and what belongs to them is here
-	landing  uint64        // listen: bytes of Read acked that are here
+	sent     atomic.Uint64 // owner: encoded, for who takes in replies
+	acked    atomic.Uint64 // hearing: executed, and what belongs to them is here
+	landing  uint64        // hearing: bytes of Read acked that are here
 	reported uint64        // owner
 	parked   uint64        // owner: bell.parked at the last overhear
 	hearing  hearing
@@ -87,7 +87,7 @@ var _ fabric.Conn = (*conn)(nil)
 
 func (e *Endpoint) newConn(out, in socket, domain pmem.Domain) (*conn, error) {
 	c := &conn{
-		ep: e, peer: out.RemoteAddr().String(), domain: domain, out: covered{out},
+		ep: e, peer: out.RemoteAddr().String(), domain: domain,
 		ring: make([]pending, queueDepth), quit: make(chan struct{}), over: make(chan struct{}),
 	}
 	c.receives.food = make(chan struct{}, 1)
@@ -97,18 +97,15 @@ func (e *Endpoint) newConn(out, in socket, domain pmem.Domain) (*conn, error) {
 	if e.closed {
 		return nil, fabric.ErrClosed
 	}
-	if !out.tls {
-		o, err := detach(out.tcp)
-		if err != nil {
-			return nil, err
-		}
-		if err := e.bell.hear(o); err != nil {
-			o.Close()
-			return nil, fmt.Errorf("tcp: epoll: %w", err)
-		}
-		c.out = o
+	var err error
+	if c.out, err = detach(out); err != nil {
+		return nil, err
 	}
-	c.hearing.in = stream{from: c.out, buf: make([]byte, streamSize), quiet: c.tell}
+	if err := e.bell.hear(c.out); err != nil {
+		c.out.Close()
+		return nil, fmt.Errorf("tcp: epoll: %w", err)
+	}
+	c.hearing.in = stream{from: c.out, buf: make([]byte, streamSize)}
 	c.send.init(c.out, e.bell.ring)
 	e.conns[c] = struct{}{}
 	c.running.Store(3)

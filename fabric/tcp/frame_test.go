@@ -177,8 +177,9 @@ func FuzzReplies(f *testing.F) {
 		})
 		c.encoded = 4
 		c.sent.Store(4)
-		c.out = covered{socket{Conn: &played{Reader: bytes.NewReader(b)}}}
-		c.hearing.in = stream{from: c.out, buf: make([]byte, streamSize), quiet: c.tell}
+		c.out = &outlet{fd: -1, late: make(chan struct{})}
+		c.out.hurry()
+		c.hearing.in = stream{from: &played{Reader: bytes.NewReader(b)}, buf: make([]byte, streamSize)}
 		c.ended(c.listen())
 		c.gone.Store(true)
 		var done [8]fabric.Completion

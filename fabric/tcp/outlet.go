@@ -1,6 +1,7 @@
 package tcp
 
 import (
+	"crypto/tls"
 	"errors"
 	"io"
 	"math"
@@ -15,51 +16,33 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// outlet is the socket of a connection's requests: frames go out, replies come in.
-type outlet interface {
-	// Write waits until b is taken, or the outlet refuses more.
-	io.Writer
-	// Read fills b with what is there. It waits for something (covered), or answers errNothing (bare).
-	io.Reader
-	// refuse ends all writing, also a Write that waits. The peer sees the end of the stream.
-	refuse()
-	// hurry ends all reading in lastWords.
-	hurry()
-	// Close ends both at once.
-	Close() error
-}
-
-// errNothing: there is nothing to read at the moment.
-var errNothing = errors.New("nothing has come")
-
-// covered is an outlet under TLS, which a goroutine reads.
-type covered struct{ socket }
-
-func (o covered) refuse() {
-	o.SetWriteDeadline(time.Unix(1, 0))
-	o.tcp.CloseWrite()
-}
-
-func (o covered) hurry() { o.SetReadDeadline(time.Now().Add(lastWords)) }
-
-// bare is an outlet without TLS, taken out of Go's network poller. The goroutine that owns the connection reads it by
-// itself, and parks on it: an answer wakes up that thread and no other one.
-type bare struct {
+// outlet is the socket of a connection's requests: frames go out, replies come in. It is out of Go's network poller: the
+// goroutine that owns the connection reads and writes it by itself, and parks on it, so that an answer wakes up that thread
+// and no other one. At most one goroutine reads at a time, and one writes.
+type outlet struct {
 	fd    int
 	users atomic.Int64 // 1 for being open; fd is closed with the last
 	shut  sync.Once
 
 	late  chan struct{} // closed by hurry
 	haste sync.Once
+
+	session *tls.Conn  // nil: no TLS. It reads and writes the descriptor through cipher.
+	plain   []byte     // scratch of send
+	mu      sync.Mutex // of sealed: a reader may have to answer a message of TLS itself
+	sealed  []byte     // encrypted, and not yet taken by the socket
 }
 
+// errNothing: there is nothing to read at the moment.
+var errNothing = errors.New("nothing has come")
+
 // detach takes the descriptor out of a socket, which is of no more use.
-func detach(c *net.TCPConn) (*bare, error) {
-	raw, err := c.SyscallConn()
+func detach(s socket) (*outlet, error) {
+	raw, err := s.tcp.SyscallConn()
 	if err != nil {
 		return nil, err
 	}
-	o := &bare{late: make(chan struct{})}
+	o := &outlet{late: make(chan struct{})}
 	o.users.Store(1)
 	if cerr := raw.Control(func(fd uintptr) { o.fd, err = unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 0) }); cerr != nil {
 		err = cerr
@@ -67,11 +50,19 @@ func detach(c *net.TCPConn) (*bare, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("dup", err)
 	}
-	return o, c.Close() // of this descriptor: the connection lives on in the other
+	if s.under != nil {
+		s.under.Conn = cipher{o}
+		o.session = s.Conn.(*tls.Conn)
+		o.plain = make([]byte, 0, maxRecord)
+	}
+	return o, s.tcp.Close() // of this descriptor: the connection lives on in the other
 }
 
+// maxRecord is how many bytes TLS encrypts at once.
+const maxRecord = 16 << 10
+
 // use keeps the descriptor from being closed, and given to somebody else, until unuse. False: it is closed.
-func (o *bare) use() bool {
+func (o *outlet) use() bool {
 	for {
 		n := o.users.Load()
 		if n == 0 {
@@ -83,13 +74,14 @@ func (o *bare) use() bool {
 	}
 }
 
-func (o *bare) unuse() {
+func (o *outlet) unuse() {
 	if o.users.Add(-1) == 0 {
 		unix.Close(o.fd)
 	}
 }
 
-func (o *bare) Close() error {
+// Close ends both at once.
+func (o *outlet) Close() error {
 	o.shut.Do(func() {
 		unix.Shutdown(o.fd, unix.SHUT_RDWR)
 		o.unuse()
@@ -97,17 +89,31 @@ func (o *bare) Close() error {
 	return nil
 }
 
-func (o *bare) refuse() {
+// refuse ends all writing, also a Write that waits. The peer sees the end of the stream.
+func (o *outlet) refuse() {
 	if o.use() {
 		unix.Shutdown(o.fd, unix.SHUT_WR) // wakes up whoever waits for room, too
 		o.unuse()
 	}
 }
 
-func (o *bare) hurry() { o.haste.Do(func() { close(o.late) }) }
+// hurry says that reading ends in lastWords: see conn.listen.
+func (o *outlet) hurry() { o.haste.Do(func() { close(o.late) }) }
 
-// Read never waits.
-func (o *bare) Read(b []byte) (int, error) {
+// Read never waits: errNothing.
+func (o *outlet) Read(b []byte) (int, error) {
+	if o.session == nil {
+		return o.receive(b)
+	}
+	n, err := o.session.Read(b)
+	if errors.Is(err, errNothing) {
+		err = errNothing
+	}
+	return n, err
+}
+
+// receive reads the socket.
+func (o *outlet) receive(b []byte) (int, error) {
 	if !o.use() {
 		return 0, net.ErrClosed
 	}
@@ -125,7 +131,7 @@ func (o *bare) Read(b []byte) (int, error) {
 }
 
 // writev hands pieces to the socket and does not wait. It returns how many bytes were taken.
-func (o *bare) writev(pieces []unix.Iovec) (int, error) {
+func (o *outlet) writev(pieces []unix.Iovec) (int, error) {
 	if !o.use() {
 		return 0, net.ErrClosed
 	}
@@ -140,11 +146,53 @@ func (o *bare) writev(pieces []unix.Iovec) (int, error) {
 	return 0, errno
 }
 
-func (o *bare) Write(b []byte) (wrote int, err error) {
+// send sends what can be sent of the pieces without waiting, and returns how many bytes it is done with. With TLS these
+// are all, and more says that flush has to be called.
+func (o *outlet) send(pieces []unix.Iovec) (n int, more bool, err error) {
+	if o.session == nil {
+		n, err = o.writev(pieces)
+		return n, false, err
+	}
+	for _, p := range pieces {
+		for b := unsafe.Slice(p.Base, p.Len); len(b) > 0; {
+			took := copy(o.plain[len(o.plain):cap(o.plain)], b)
+			o.plain, b = o.plain[:len(o.plain)+took], b[took:]
+			n += took
+			if len(o.plain) == cap(o.plain) {
+				err = errors.Join(err, o.seal())
+			}
+		}
+	}
+	err = errors.Join(err, o.seal())
+	o.mu.Lock()
+	more = len(o.sealed) > 0
+	o.mu.Unlock()
+	return n, more, err
+}
+
+// seal encrypts what is in plain.
+func (o *outlet) seal() error {
+	if len(o.plain) == 0 {
+		return nil
+	}
+	_, err := o.session.Write(o.plain)
+	o.plain = o.plain[:0]
+	return err
+}
+
+// Write sends b, and waits until the socket has taken it.
+func (o *outlet) Write(b []byte) (int, error) {
+	if o.session == nil {
+		return o.insist(b)
+	}
+	n, err := o.session.Write(b)
+	return n, errors.Join(err, o.flush())
+}
+
+// insist writes all of b to the socket.
+func (o *outlet) insist(b []byte) (wrote int, err error) {
 	for wrote < len(b) {
-		piece := [1]unix.Iovec{{Base: &b[wrote]}}
-		piece[0].SetLen(len(b) - wrote)
-		n, err := o.writev(piece[:])
+		n, err := o.take(b[wrote:])
 		if wrote += n; err != nil {
 			return wrote, err
 		}
@@ -155,8 +203,76 @@ func (o *bare) Write(b []byte) (wrote int, err error) {
 	return wrote, nil
 }
 
+// take writes what the socket takes of b, which is not empty.
+func (o *outlet) take(b []byte) (int, error) {
+	piece := [1]unix.Iovec{{Base: &b[0]}}
+	piece[0].SetLen(len(b))
+	return o.writev(piece[:])
+}
+
+// flush sends what is encrypted, and waits until the socket has taken it.
+func (o *outlet) flush() error {
+	for {
+		o.mu.Lock()
+		left := len(o.sealed)
+		var n int
+		var err error
+		if left > 0 {
+			n, err = o.take(o.sealed)
+			o.sealed = append(o.sealed[:0], o.sealed[n:]...)
+		}
+		o.mu.Unlock()
+		if err != nil || n == left {
+			return err
+		}
+		o.await(unix.POLLOUT, math.MaxInt64)
+	}
+}
+
+// cipher is what crypto/tls sees of an outlet: reads that do not wait, and writes that never do because they end in
+// memory. The sender bounds how much: see sender.push.
+type cipher struct{ *outlet }
+
+func (c cipher) Read(b []byte) (int, error) {
+	n, err := c.receive(b)
+	if err == errNothing {
+		err = passing{err} // crypto/tls can go on after such an error, and after no other one
+	}
+	return n, err
+}
+
+func (c cipher) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := 0
+	if len(c.sealed) == 0 {
+		var err error
+		if n, err = c.take(b); err != nil {
+			return n, err
+		}
+	}
+	c.sealed = append(c.sealed, b[n:]...)
+	return len(b), nil
+}
+
+func (c cipher) LocalAddr() net.Addr              { return nil }
+func (c cipher) RemoteAddr() net.Addr             { return nil }
+func (c cipher) SetDeadline(time.Time) error      { return nil }
+func (c cipher) SetReadDeadline(time.Time) error  { return nil }
+func (c cipher) SetWriteDeadline(time.Time) error { return nil }
+
+// passing is a net.Error that passes.
+type passing struct{ error }
+
+func (p passing) Unwrap() error   { return p.error }
+func (p passing) Timeout() bool   { return true }
+func (p passing) Temporary() bool { return true }
+
+// under is what lies below a tls.Conn. It is exchanged when the connection is set up.
+type under struct{ net.Conn }
+
 // await returns when the socket is readable or writable, or has ended, or d has passed.
-func (o *bare) await(events int16, d time.Duration) {
+func (o *outlet) await(events int16, d time.Duration) {
 	if !o.use() {
 		return
 	}

@@ -15,24 +15,17 @@ import (
 	"whale/pmem"
 )
 
-// hearing is the taking in of replies. With TLS the goroutine conn.listen does it; on a bare outlet the owner of the
-// connection, in Poll, and conn.listen only after the end has begun.
+// hearing is the taking in of replies: by the owner of the connection, in Poll, and by conn.listen after the end has begun.
 type hearing struct {
-	mu   sync.Mutex // held by who reads
-	in   stream
-	news bool  // something came that the owner, which does not read by itself, has not been told of
-	err  error // why there is nothing more to be read
+	mu  sync.Mutex // held by who reads
+	in  stream
+	err error // why there is nothing more to be read
 }
 
-// listen takes in the replies to our requests until the outlet ends, and says why. It always reads: the peer may rely on
-// getting rid of its answers.
+// listen takes in the last replies to our requests, and says why there are no more.
 func (c *conn) listen() (err error) {
-	o, ok := c.out.(*bare)
-	if !ok {
-		return c.hear()
-	}
-	<-o.late
-	defer c.ep.bell.ignore(o)
+	<-c.out.late
+	defer c.ep.bell.ignore(c.out)
 	for until := time.Now().Add(lastWords); ; {
 		if err := c.hear(); !errors.Is(err, errNothing) {
 			return err
@@ -42,24 +35,20 @@ func (c *conn) listen() (err error) {
 		if left <= 0 {
 			return os.ErrDeadlineExceeded
 		}
-		o.await(unix.POLLIN, left)
+		c.out.await(unix.POLLIN, left)
 	}
 }
 
-// overhear takes in what is there of a bare outlet. The owner. While nothing is asked, only the end can be there; it is
+// overhear takes in the replies that are there. The owner. While nothing is asked, only the end can be there; it is
 // looked for when the owner has parked, and was perhaps woken up by it.
 func (c *conn) overhear() {
-	o, ok := c.out.(*bare)
-	if !ok {
-		return
-	}
 	parked := c.ep.bell.parked.Load()
 	if c.acked.Load() == c.encoded && c.parked == parked {
 		return
 	}
 	c.parked = parked
 	if err := c.hear(); !errors.Is(err, errNothing) {
-		o.hurry() // listen does the rest
+		c.out.hurry() // listen does the rest
 	}
 }
 
@@ -100,19 +89,7 @@ func (c *conn) takeAll() (err error) {
 		if err := c.take(&p, b[replySize:][:p.n]); err != nil {
 			return err
 		}
-		c.hearing.news = true
 	}
-}
-
-// tell rings the owner before listen waits for more.
-func (c *conn) tell() error {
-	if c.hearing.news {
-		c.hearing.news = false
-		if _, ok := c.out.(*bare); !ok {
-			c.ep.bell.ring()
-		}
-	}
-	return nil
 }
 
 // take handles one reply. An error is one of the protocol.

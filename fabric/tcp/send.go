@@ -21,10 +21,9 @@ const (
 // wait. What the socket does not take is copied to a ring, which a goroutine empties; until then later batches go to the
 // ring, too. So nothing refers to registered memory after push, and no more is gathered than the ring has room for.
 //
-// With TLS all goes through the ring.
+// With TLS a batch is encrypted as a whole into memory; while the socket has not taken all of that, nothing else is.
 type sender struct {
-	out    outlet
-	direct *bare // out, if there is no TLS
+	out *outlet
 
 	// The batch; the owner's goroutine.
 	heads  []byte
@@ -39,14 +38,14 @@ type sender struct {
 	more       sync.Cond
 	ring       []byte
 	head, tail uint64 // bytes ever taken out, put in
+	unsent     bool   // out is to be flushed
 	starved    bool   // the owner found too little room, and is to be told when there is some
 	stopped    bool
 	room       func() // tells it
 }
 
-func (s *sender) init(out outlet, room func()) {
+func (s *sender) init(out *outlet, room func()) {
 	s.out, s.room = out, room
-	s.direct, _ = out.(*bare)
 	s.heads = make([]byte, 0, headsSize)
 	s.ring = make([]byte, ringSize)
 	s.held = make([]*registration, 0, vectors)
@@ -120,14 +119,15 @@ func (s *sender) piece(p unsafe.Pointer, n int) {
 // push sends the batch. A socket that fails is no error here: the other direction will say why.
 func (s *sender) push() {
 	s.mu.Lock()
-	direct := s.direct != nil && s.head == s.tail && !s.stopped
+	direct := s.head == s.tail && !s.unsent && !s.stopped
 	s.mu.Unlock()
 	s.wrote, s.failed = 0, nil
+	more := false
 	if direct {
-		s.wrote, s.failed = s.direct.writev(s.pieces[:s.count])
+		s.wrote, more, s.failed = s.out.send(s.pieces[:s.count])
 	}
-	if s.wrote < s.bytes {
-		s.keep()
+	if s.wrote < s.bytes || more || s.failed != nil {
+		s.keep(more)
 	}
 	for _, r := range s.held {
 		r.release()
@@ -137,8 +137,8 @@ func (s *sender) push() {
 	s.held, s.heads, s.count, s.bytes = s.held[:0], s.heads[:0], 0, 0
 }
 
-// keep puts what is left of the batch into the ring.
-func (s *sender) keep() {
+// keep puts what is left of the batch into the ring. unsent: more than that was left, behind TLS.
+func (s *sender) keep(unsent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.failed != nil {
@@ -147,6 +147,7 @@ func (s *sender) keep() {
 	if s.stopped {
 		return
 	}
+	s.unsent = unsent
 	skip := s.wrote
 	for i := range s.count {
 		b := unsafe.Slice(s.pieces[i].Base, s.pieces[i].Len)
@@ -168,7 +169,7 @@ func (s *sender) keep() {
 func (s *sender) drain() {
 	for {
 		s.mu.Lock()
-		for s.head == s.tail && !s.stopped {
+		for s.head == s.tail && !s.unsent && !s.stopped {
 			s.more.Wait()
 		}
 		if s.stopped {
@@ -177,9 +178,18 @@ func (s *sender) drain() {
 		}
 		at := s.head % ringSize
 		b := s.ring[at:min(at+s.tail-s.head, ringSize)]
+		unsent := s.unsent
 		s.mu.Unlock()
-		n, err := s.out.Write(b)
+		var n int
+		var err error
+		if unsent {
+			err = s.out.flush()
+		}
+		if err == nil && len(b) > 0 {
+			n, err = s.out.Write(b)
+		}
 		s.mu.Lock()
+		s.unsent = s.unsent && !unsent
 		s.head += uint64(n)
 		if err != nil {
 			s.stop()

@@ -109,7 +109,8 @@ func (e *Endpoint) dialSocket(ctx context.Context, addr string, blob []byte) (_ 
 		if config.ServerName, _, err = net.SplitHostPort(addr); err != nil {
 			return s, nil, err
 		}
-		s.Conn, s.tls = tls.Client(s.tcp, config), true
+		s.under = &under{s.tcp}
+		s.Conn = tls.Client(s.under, config)
 	}
 	if err := handshake.Dial(s, e.secret); err != nil {
 		return s, nil, err
@@ -239,7 +240,8 @@ func (e *Endpoint) greet(raw *net.TCPConn) {
 	s := socket{Conn: raw, tcp: raw}
 	limited := handshake.Limit(e.life, raw, setupLimit)
 	if e.tls != nil {
-		s.Conn, s.tls = tls.Server(raw, e.tls), true
+		s.under = &under{raw}
+		s.Conn = tls.Server(s.under, e.tls)
 	}
 	a, err := e.identify(s)
 	if err = errors.Join(err, limited()); err != nil {

@@ -7,7 +7,7 @@ type stream struct {
 	from  io.Reader
 	buf   []byte
 	r, w  int          // buf[r:w] was read and not taken
-	quiet func() error // called before it waits for more
+	quiet func() error // called before it waits for more; may be nil
 }
 
 // streamSize holds a whole frame of the largest size, and more to save system calls.
@@ -32,8 +32,10 @@ func (s *stream) peek(n int) ([]byte, error) {
 			s.w = copy(s.buf, s.buf[s.r:s.w])
 			s.r = 0
 		}
-		if err := s.quiet(); err != nil {
-			return nil, err
+		if s.quiet != nil {
+			if err := s.quiet(); err != nil {
+				return nil, err
+			}
 		}
 		got, err := s.from.Read(s.buf[s.w:])
 		if s.w += got; got == 0 && err != nil {

@@ -11,7 +11,7 @@
 //
 // The owner of the connection reads the answers by itself, in Poll, and parks on the socket: one thread is woken up by an
 // answer, not two. So the answers to an owner that does not poll fill the socket and hold up its later operations, never
-// those of others. With TLS a goroutine reads them, and rings.
+// those of others.
 //
 // An operation is complete when the target has answered it, so every completion of a Write says that it has landed.
 //
@@ -186,7 +186,7 @@ func (e *Endpoint) Close() error {
 type socket struct {
 	net.Conn              // what is read and written: tcp itself, or TLS over it
 	tcp      *net.TCPConn //
-	tls      bool
+	under    *under       // with TLS: what lies below it
 }
 
 // Close ends the socket at once. TLS would wait to say good-bye.
