@@ -56,7 +56,9 @@ func (e *Engine) takeIn() bool {
 	if len(e.taken) == 0 {
 		return false
 	}
-	e.log.Commit()
+	if e.bad != FaultNoCommitBackup {
+		e.log.Commit()
+	}
 	if e.view != nil {
 		e.in.Appended = append(e.in.Appended, e.taken...)
 	}

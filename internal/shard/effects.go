@@ -91,7 +91,9 @@ func (e *Engine) carryOut(out *replication.Effects) {
 		e.resolveAsked()
 	} else if out.Fresh {
 		if s, ok := e.seqOf(e.mem.Load64(g.Control() + replication.OffScratch)); ok {
-			e.st.Drain() // every slot up to S is visible here: S covers nothing else
+			if e.bad != FaultNoLastDrain {
+				e.st.Drain() // every slot up to S is visible here: S covers nothing else
+			}
 			e.st.SetStable(s)
 			e.resolveAsked()
 		} else {

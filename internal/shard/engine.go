@@ -132,6 +132,9 @@ func New(cfg Config, st *store.Store, log *plog.Log, ep Endpoint) (*Engine, erro
 // Submit queues a request. Requests of one client are executed in the order of submission.
 func (e *Engine) Submit(r *Request) {
 	r.init(e.now + int64(e.cfg.CommandTimeout))
+	if e.bad == FaultOvertake {
+		r.Behind = false
+	}
 	if r.Cmd.Name == cmdWait && !e.primary() {
 		r.deadline = e.waitDeadline(r)
 	}
@@ -224,7 +227,7 @@ func (e *Engine) expire() {
 	for e.gated.len() > 0 && (*e.gated.at(0)).deadline <= e.now {
 		r := e.gated.pop()
 		r.W.Buf = r.W.Buf[:0]
-		if r.seq != 0 {
+		if r.seq != 0 && e.bad != FaultNotExecuted {
 			r.fail(errUnknown)
 		} else {
 			r.fail(errReadLate)

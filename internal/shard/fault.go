@@ -15,6 +15,30 @@ const (
 	FaultKnownS
 	// FaultOwnClock lets every member decide by its own clock that a key has expired.
 	FaultOwnClock
+	// FaultNoRevoke leaves the rights of a view standing when the next one begins (OneWriter).
+	FaultNoRevoke
+	// FaultServeFenced goes on serving after the member was fenced.
+	FaultServeFenced
+	// FaultEarlyActive activates a view before what members lack has reached them.
+	FaultEarlyActive
+	// FaultShortLog lets P lead although another member knows of records that P does not have.
+	FaultShortLog
+	// FaultJoinRefresh lets a read share the answer to a READ of S that was posted before the read began.
+	FaultJoinRefresh
+	// FaultNoLastDrain resolves a dirty read without draining the ring after S was read.
+	FaultNoLastDrain
+	// FaultNoCommit lets P post records before they are durable in its own log.
+	FaultNoCommit
+	// FaultNoCommitBackup lets a backup report records as durable that are not.
+	FaultNoCommitBackup
+	// FaultOvertake lets a read overtake the writes before it on its connection.
+	FaultOvertake
+	// FaultSendAgain forwards a request once more whose connection to P was lost.
+	FaultSendAgain
+	// FaultNotExecuted says of an appended command that took too long that it was not executed.
+	FaultNotExecuted
+	// FaultStampNow lets EXEC forget what WATCH has seen.
+	FaultStampNow
 )
 
 // Break makes the engine obey the protocol but for one rule.

@@ -102,6 +102,11 @@ func (e *Engine) forwardsLost(member int) {
 	}
 	slices.Sort(lost) // in the order in which they were sent
 	for _, id := range lost {
+		if r := e.relay.waiting[id]; e.bad == FaultSendAgain && len(r.Args) > 0 {
+			delete(e.relay.waiting, id)
+			e.queue.push(r)
+			continue
+		}
 		e.giveUp(id, errLost)
 	}
 }

@@ -20,7 +20,7 @@ func (r *Request) seesAllKeys() bool {
 func (e *Engine) transact(c *command.Ctx, r *Request, tx *store.Tx) {
 	for _, w := range r.Multi.Watched {
 		for _, key := range w.Keys {
-			if tx.Changed(key, w.Stamp) {
+			if tx.Changed(key, w.Stamp) && e.bad != FaultStampNow {
 				c.W.NullArray()
 				return
 			}

@@ -69,7 +69,7 @@ func (e *Engine) execute() bool {
 		r.free()
 		e.gated.push(r)
 	}
-	if len(e.in.Appended) > 0 {
+	if len(e.in.Appended) > 0 && e.bad != FaultNoCommit {
 		e.log.Commit()
 	}
 	e.counts.Executed += uint64(n)

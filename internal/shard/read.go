@@ -142,6 +142,9 @@ func (e *Engine) resolveAsked() {
 	d := &e.dirty
 	d.refreshing = false
 	asked := d.asked
+	if e.bad == FaultJoinRefresh {
+		asked, d.waiting = append(asked, d.waiting...), nil
+	}
 	d.asked = d.spare[:0]
 	for _, r := range asked {
 		e.resolve(r)

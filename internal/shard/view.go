@@ -132,7 +132,9 @@ func (e *Engine) complete() bool {
 
 // leave ends the current view: nothing is served, and nothing of it is posted any more.
 func (e *Engine) leave() {
-	e.serving.Store(0)
+	if e.bad != FaultServeFenced {
+		e.serving.Store(0)
+	}
 	e.view = nil
 	e.in = replication.Input{Peers: e.in.Peers[:0], Appended: e.in.Appended[:0], Done: e.in.Done[:0], Fetch: e.in.Fetch[:0]}
 	e.dirty.restart()
@@ -181,7 +183,11 @@ func (e *Engine) fence(epoch uint32) {
 
 // revoke withdraws the right that this member gave to all others; then, once nothing can land under it, goes on.
 func (e *Engine) revoke(then func() error) bool {
-	switch err := e.ep.Revoke(e.key); {
+	key := e.key
+	if e.bad == FaultNoRevoke {
+		key = 0
+	}
+	switch err := e.ep.Revoke(key); {
 	case errors.Is(err, fabric.ErrInFlight):
 		if e.now >= e.change.until {
 			e.stop(fmt.Errorf("%s could not be fenced: a peer's operation is still under way in its memory", e.name(e.cfg.Self)))
@@ -199,9 +205,9 @@ func (e *Engine) revoke(then func() error) bool {
 	for i := range e.links {
 		e.ctl.SetPeer(i, 0, 0, 0, 0)
 	}
-	key, err := e.ep.Register(e.log.Memory(), g.Control(), g.Size()-g.Control(), peerRights)
+	fresh, err := e.ep.Register(e.log.Memory(), g.Control(), g.Size()-g.Control(), peerRights)
 	if err == nil {
-		e.key = key
+		e.key = fresh
 		err = then()
 	}
 	if err != nil {
@@ -246,7 +252,7 @@ func (e *Engine) reconcile() error {
 		if i == e.cfg.Self {
 			m = memberState{epoch: v.epoch, end: end, drained: end, key: e.key}
 		}
-		if known := max(m.end, m.drained); known > end {
+		if known := max(m.end, m.drained); known > end && e.bad != FaultShortLog {
 			return fmt.Errorf("the primary's log in %s ends at record %d, but %s knows of records up to %d: the primary's folder was emptied, shortened or replaced, and the records that only %s has would be lost. Restore the folder of %s; the shard is not served until then",
 				e.name(e.cfg.Self), end, e.name(i), known, e.name(i), e.name(e.cfg.Self))
 		}
@@ -323,7 +329,7 @@ func (e *Engine) resend() bool {
 			return false
 		}
 	}
-	if c.next <= end || e.out.Stable < end || e.in.View != nil {
+	if c.next <= end || e.out.Stable < end && e.bad != FaultEarlyActive || e.in.View != nil {
 		return false
 	}
 	c.phase = idle

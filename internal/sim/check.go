@@ -29,6 +29,14 @@ func newChecker(r *run) *checker {
 	}
 }
 
+// records are those that were durable at P.
+func (k *checker) records() []record {
+	if k == nil {
+		return nil
+	}
+	return k.log
+}
+
 // used is how much of the arena is in use.
 func (k *checker) used() uint64 {
 	if k == nil {

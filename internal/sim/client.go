@@ -1,9 +1,11 @@
 package sim
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"strconv"
 	"strings"
+	"time"
 
 	"whale/internal/command"
 	"whale/internal/shard"
@@ -34,7 +36,8 @@ type op struct {
 	g       *group // nil: all of them
 	subs    []sub
 	form    form
-	call    int64
+	at      int64 // when it was sent
+	call    int64 // and returned, in the order of all calls and returns
 	ret     int64
 	fate    fate
 	read    bool // may be answered by a backup
@@ -139,7 +142,7 @@ func (r *run) send(c *client, o *op) {
 		o.behind = c.open[len(c.open)-1]
 	}
 	o.last = c.conn.LastWrite
-	o.call = r.tick()
+	o.at, o.call = r.now, r.tick()
 	c.open = append(c.open, o)
 	r.inFlight++
 	if r.trace != nil {
@@ -176,6 +179,9 @@ func (r *run) answered(o *op) {
 		return
 	}
 	r.check.answer(o)
+	if bytes.HasPrefix(o.W.Buf, []byte("-TIMEOUT")) && r.troubles == 0 && o.at > r.healed+commandTimeout {
+		r.fail("Liveness", "%s took too long, although nothing had been wrong for %v: %s", o, time.Duration(o.at-r.healed), r.state())
+	}
 	switch {
 	case o.form == watches && o.fate == done:
 		n, _ := strconv.ParseUint(o.replies[0][1:], 10, 64)

@@ -25,7 +25,7 @@ type Faults struct {
 	Slow   float64 `json:"slow"`   // a way takes a hundred times as long
 	Break  float64 `json:"break"`  // a connection is lost
 	Damage float64 `json:"damage"` // a bit of the memory of a process that does not run is turned around
-	Wipe   float64 `json:"wipe"`   // a backup comes back with an empty memory
+	Wipe   float64 `json:"wipe"`   // a member comes back with an empty memory; P only where the others hold all of it
 	Clock  float64 `json:"clock"`  // a member's wall clock is set
 	Drift  float64 `json:"drift"`  // by how many parts in a million the members' clocks may run too fast or too slow
 
@@ -159,8 +159,6 @@ func (e *Fault) validate(kinds []string, members int) error {
 		}
 	}
 	switch {
-	case e.Kind == "wipe" && e.Members[0] == 0:
-		return errors.New("wipe of member 0: the primary's memory is the truth, and nothing could be served without it")
 	case e.OneWay && len(e.Members) != 2:
 		return errors.New("one-way takes two members")
 	case e.After < 0 || e.Delay < 0 || e.For < 0:
@@ -294,12 +292,6 @@ func (e *Fault) aim(rng *rand.Rand, c *Cluster) bool {
 	switch e.Kind {
 	case "outage":
 		return true
-	case "wipe":
-		if a == 0 {
-			a = b
-		}
-		e.Members = []int{a}
-		return a != 0
 	case "slow", "break":
 		e.Members = []int{a, b}
 		return a != b

@@ -23,7 +23,6 @@ func TestReadFaults(t *testing.T) {
 		{`{"schedule": [{"kind": "cut", "members": [1, 1]}]}`, "member 1 twice"},
 		{`{"schedule": [{"kind": "cut", "members": [1], "one-way": true}]}`, "one-way takes two"},
 		{`{"schedule": [{"kind": "crash", "members": [3]}], ` + cluster + `}`, "member 3, there are 0 to 2"},
-		{`{"schedule": [{"kind": "wipe", "members": [0]}]}`, "the primary's memory is the truth"},
 		{`{"schedule": [{"kind": "crash", "members": [0], "for": "a while"}]}`, `"a while" is no duration`},
 		{`{"schedule": [{"kind": "crash", "members": [0], "for": "-1s"}]}`, "cannot be negative"},
 		{`{"schedule": [{"kind": "pause", "members": [0], "for": "1h"}]}`, "at most 1m"},

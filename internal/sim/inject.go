@@ -57,7 +57,7 @@ func (r *run) strike(e *Fault) {
 		r.breakConn(m, o, rng)
 	case "damage":
 		r.crash(m, "")
-		if m.intact != nil {
+		if r.hurt() {
 			break // twice is more than an operator can mend
 		}
 		m.intact = m.mem.Clone()
@@ -73,11 +73,18 @@ func (r *run) strike(e *Fault) {
 		m.mem.Fence()
 		r.say(m, "a bit of byte %d of its memory turns around", at)
 	case "wipe":
+		if r.hurt() || m.id == 0 && (r.c.Policy == "metadata" || len(r.check.records()) == 0) {
+			break // nobody else could have what is lost
+		}
 		r.crash(m, "")
+		was := m.mem.Simulated
 		if err := r.format(m, rng.Uint64()); err != nil {
 			r.fail("Simulator", "%v", err)
 		}
 		m.intact, m.wiped, r.wiped = nil, true, true
+		if m.id == 0 {
+			m.intact = was // the shard must not be served with an empty log; then an operator brings the old one back
+		}
 		r.check.restarted(m)
 		r.say(m, "its memory is empty")
 	case "clock":
@@ -88,10 +95,21 @@ func (r *run) strike(e *Fault) {
 	r.push(event{at: r.now + lasts, kind: evHeal, fault: e})
 }
 
+// hurt says whether some member lacks what it held once.
+func (r *run) hurt() bool {
+	for _, m := range r.members {
+		if m.wiped || m.intact != nil {
+			return true
+		}
+	}
+	return false
+}
+
 // heal ends a fault.
 func (r *run) heal(ev *event) {
 	e := ev.fault
 	r.troubles--
+	r.healed = r.now
 	switch e.Kind {
 	case "crash":
 		if m := ev.member; m != nil && m.eng != nil && m.runs == ev.run { // it did nothing in whose middle it could have ended

@@ -89,7 +89,8 @@ type run struct {
 
 	schedule  []Fault
 	nextFault int
-	troubles  int // faults that are not over
+	troubles  int   // faults that are not over
+	healed    int64 // when the last one was over
 	wiped     bool
 
 	begun    int // operations

@@ -5,6 +5,18 @@ type Fault uint8
 
 const (
 	FaultNone Fault = iota
+	// FaultNoChecksum takes bytes for a record when its first word is there.
+	FaultNoChecksum
+	// FaultInstallUnstable lets a replica's index show what may not be committed.
+	FaultInstallUnstable
+	// FaultNoDrain lets a replica read without looking for slots that have come.
+	FaultNoDrain
+	// FaultNoPending lets a replica read from its index alone.
+	FaultNoPending
+	// FaultAnySlot accepts slots of any epoch (trap 11).
+	FaultAnySlot
+	// FaultOlder answers the older version of a key while the newest one's bytes are not here.
+	FaultOlder
 )
 
 // Break makes the store obey the rules but for one.

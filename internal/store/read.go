@@ -22,7 +22,7 @@ type Version struct {
 func (s *Store) Read(key, dst []byte) (value []byte, v Verdict, at Version) {
 	if s.role == Primary {
 		value, v, at = s.readPrimary(key, dst)
-	} else if s.drain() {
+	} else if s.bad == FaultNoDrain || s.drain() {
 		value, v, at = s.readReplica(key, dst)
 	} else {
 		value = dst
@@ -67,6 +67,10 @@ func (s *Store) readReplica(key, dst []byte) ([]byte, Verdict, Version) {
 					return s.answer(key, dst, offset)
 				}
 			}
+		}
+		if s.bad == FaultNoPending {
+			value, v, at, _ := s.readIndex(hash, key, dst)
+			return value, v, at
 		}
 		flush, flushing := p.newest(0)
 		s.at(betweenFlushAndChain)
@@ -133,6 +137,9 @@ func (s *Store) ReadAt(key, dst []byte) (value []byte, v Verdict, at Version, ne
 			continue
 		}
 		if !s.here(&r) {
+			if s.bad == FaultOlder {
+				continue
+			}
 			return dst, Dirty, Version{}, r.Rec
 		}
 		if record, ok := s.l.Peek(r.Off); ok && bytes.Equal(record.Key, key) {

@@ -74,7 +74,9 @@ func (s *Store) arrived() (plog.Slot, bool) {
 	}
 }
 
-func (s *Store) accepts(epoch uint32) bool { return epoch != 0 && epoch == s.epoch.Load() }
+func (s *Store) accepts(epoch uint32) bool {
+	return epoch != 0 && (epoch == s.epoch.Load() || s.bad == FaultAnySlot)
+}
 
 // drainLocked drains at most limit slots; false: there may be more in the ring.
 func (s *Store) drainLocked(limit int) bool {
@@ -142,7 +144,7 @@ func (s *Store) here(r *pendingRecord) bool {
 	if mark.Load() == r.Seq {
 		return true
 	}
-	if !s.l.Verify(r.Rec) {
+	if !s.l.Verify(r.Rec) && !(s.bad == FaultNoChecksum && s.m.Load64(s.g.Arena()+r.Off+8) == r.Seq) {
 		return false
 	}
 	mark.Store(r.Seq)
@@ -166,6 +168,9 @@ func (s *Store) Missing(dst []plog.Rec, limit int) []plog.Rec {
 func (s *Store) Install() {
 	p := &s.pending
 	first, end := p.installed.Load()+1, min(s.stable.Load(), s.l.End())
+	if s.bad == FaultInstallUnstable {
+		end = s.l.End()
+	}
 	for seq := first; seq <= end; seq++ {
 		if (seq-first)%installAhead == 0 {
 			s.prefetchPending(seq, min(end, seq+installAhead-1))

@@ -68,7 +68,15 @@ func (c *Core) forward(recs []plog.Rec) {
 		return
 	}
 	relayed := func(r *plog.Rec) bool { return r.Flags&plog.Direct == 0 }
+	if c.bad == FaultNoChain {
+		c.sent, c.forwarded = c.end, c.end
+		return
+	}
 	if c.Bytes(next, recs, relayed, fabric.Notify) > 0 {
+		if c.bad == FaultForwardWritten {
+			c.sent, c.forwarded = c.end, c.end
+			return
+		}
 		c.Flush(next, fabric.Durable, c.ID(idForward, c.end))
 		c.sent = c.end
 		return

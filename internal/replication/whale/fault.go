@@ -11,6 +11,20 @@ const (
 	FaultDataOnly
 	// FaultVisibleSlots answers under the policy metadata when the slots are visible, not durable.
 	FaultVisibleSlots
+	// FaultOffByOne commits one record too many.
+	FaultOffByOne
+	// FaultEarlyEverywhere takes what is committed for held everywhere (trap 6).
+	FaultEarlyEverywhere
+	// FaultForwardWritten counts bytes as forwarded when the writes have completed, without a flush.
+	FaultForwardWritten
+	// FaultVisibleData flushes the mirrors' bytes to visibility only.
+	FaultVisibleData
+	// FaultNoRoom overwrites slots that were not drained.
+	FaultNoRoom
+	// FaultSilent never rings a backup.
+	FaultSilent
+	// FaultNoChain never forwards what P did not send directly.
+	FaultNoChain
 )
 
 // Break makes the core obey the protocol but for one rule.

@@ -109,6 +109,12 @@ func (c *Core) advance() {
 		}
 		dw = min(dw, p.durable, p.reported.Forwarded)
 	}
+	switch {
+	case c.bad == FaultOffByOne && s < c.end:
+		s++
+	case c.bad == FaultEarlyEverywhere:
+		dw = s
+	}
 	c.s = max(c.s, s)
 	c.dw = max(c.dw, min(c.s, dw))
 }
@@ -150,6 +156,8 @@ func (c *Core) multicast(recs []plog.Rec, out *replication.Effects) {
 		switch {
 		case c.bad == FaultEarlyCommit:
 			c.Signal(i, c.ID(idFlush, c.end))
+		case c.bad == FaultVisibleData:
+			c.Flush(i, fabric.Visible, c.ID(idFlush, c.end))
 		case c.mirror(i) || c.View.Policy == replication.Metadata && c.bad != FaultVisibleSlots:
 			c.Flush(i, fabric.Durable, c.ID(idFlush, c.end))
 		default:
@@ -158,6 +166,9 @@ func (c *Core) multicast(recs []plog.Rec, out *replication.Effects) {
 		if i == 1 && c.View.Policy == replication.Metadata {
 			// P is the head of the chain itself. Nobody waits for these bytes.
 			p.toRelay += c.Bytes(i, recs, relayed, 0)
+		}
+		if c.bad == FaultSilent {
+			continue
 		}
 		if c.end-p.rungAt >= c.Geo.RingSlots/4 || p.toRelay >= notifyBytes {
 			c.Notify(i)
@@ -179,7 +190,11 @@ func (c *Core) askAll(want func(*peer) bool) {
 			c.ask++
 			asked = true
 		}
-		c.Publish(i, fabric.Notify)
+		if c.bad == FaultSilent {
+			c.Publish(i, 0)
+		} else {
+			c.Publish(i, fabric.Notify)
+		}
 		c.peers[i].rungAt, c.peers[i].toRelay = c.end, 0
 	}
 }
@@ -196,6 +211,9 @@ func (c *Core) behind() bool {
 // room is the number of slots that every ring still takes.
 func (c *Core) room() int {
 	room := int(c.Geo.RingSlots)
+	if c.bad == FaultNoRoom {
+		return room
+	}
 	for i := 1; i < len(c.peers); i++ {
 		room = min(room, c.Room(c.peers[i].reported.Drained, c.end))
 	}

@@ -1,0 +1,91 @@
+package sim
+
+import (
+	"strconv"
+	"testing"
+
+	"whale/internal/replication/chain"
+	"whale/internal/replication/whale"
+	"whale/internal/shard"
+	"whale/internal/store"
+)
+
+// Each rule that is taken away must be missed, within so many seeds.
+func TestBrokenVariantsAreFound(t *testing.T) {
+	for _, v := range []struct {
+		name    string
+		broken  Broken
+		cluster func(*Cluster)
+		seeds   uint64
+	}{
+		{"trap 1: completed writes count", Broken{Core: whale.FaultEarlyCommit}, nil, 60},
+		{"trap 2: data but no metadata", Broken{Core: whale.FaultDataOnly}, nil, 60},
+		{"trap 2: the S that is known", Broken{Engine: shard.FaultKnownS}, nil, 60},
+		{"trap 3: P reads unstable versions", Broken{Engine: shard.FaultReadUnstable}, nil, 60},
+		{"trap 4: old rights stand", Broken{Engine: shard.FaultNoRevoke}, nil, 60},
+		{"trap 5: a fenced member serves", Broken{Engine: shard.FaultServeFenced}, nil, 60},
+		{"trap 6: everywhere too early", Broken{Core: whale.FaultEarlyEverywhere}, nil, 60},
+		{"trap 7: active too early", Broken{Engine: shard.FaultEarlyActive}, nil, 60},
+		{"trap 8: replies reveal", Broken{Engine: shard.FaultNoGate}, nil, 60},
+		{"trap 9: a shorter log leads", Broken{Engine: shard.FaultShortLog}, nil, 60},
+		{"trap 11: an S of another epoch", Broken{Engine: shard.FaultAnyEpoch}, nil, 60},
+		{"trap 11: a slot of another epoch", Broken{Store: store.FaultAnySlot}, nil, 60},
+		{"visible slots under metadata", Broken{Core: whale.FaultVisibleSlots}, func(c *Cluster) { c.Policy = "metadata" }, 60},
+		{"off by one", Broken{Core: whale.FaultOffByOne}, nil, 60},
+		{"forwarded without a flush", Broken{Core: whale.FaultForwardWritten}, nil, 60},
+		{"data visible, not durable", Broken{Core: whale.FaultVisibleData}, nil, 60},
+		{"slots overwritten", Broken{Core: whale.FaultNoRoom}, nil, 60},
+		{"nobody is rung", Broken{Core: whale.FaultSilent}, nil, 60},
+		{"nothing is forwarded", Broken{Core: whale.FaultNoChain}, nil, 60},
+		{"own clocks", Broken{Engine: shard.FaultOwnClock}, nil, 60},
+		{"a read joins an earlier one", Broken{Engine: shard.FaultJoinRefresh}, nil, 60},
+		{"no drain after S", Broken{Engine: shard.FaultNoLastDrain}, nil, 60},
+		{"P does not persist", Broken{Engine: shard.FaultNoCommit}, nil, 60},
+		{"a backup does not persist", Broken{Engine: shard.FaultNoCommitBackup}, nil, 60},
+		{"a read overtakes", Broken{Engine: shard.FaultOvertake}, nil, 60},
+		{"sent again", Broken{Engine: shard.FaultSendAgain}, nil, 60},
+		{"unknown is called not executed", Broken{Engine: shard.FaultNotExecuted}, nil, 60},
+		{"EXEC forgets WATCH", Broken{Engine: shard.FaultStampNow}, nil, 60},
+		{"no checksum", Broken{Store: store.FaultNoChecksum}, nil, 60},
+		{"unstable versions in the index", Broken{Store: store.FaultInstallUnstable}, nil, 60},
+		{"no drain before a read", Broken{Store: store.FaultNoDrain}, nil, 60},
+		{"pending versions overlooked", Broken{Store: store.FaultNoPending}, nil, 60},
+		{"an older version for a missing one", Broken{Store: store.FaultOlder}, nil, 60},
+		{"chain: the head commits", Broken{Chain: chain.FaultHeadCommits}, func(c *Cluster) { c.Protocol = "chain"; c.Members = 3 }, 60},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			t.Parallel()
+			found, text := find(t, v.broken, v.cluster, v.seeds)
+			if !found {
+				t.Fatalf("%d seeds do not find it", v.seeds)
+			}
+			t.Log(text)
+		})
+	}
+}
+
+// find runs seeds until one fails.
+func find(t *testing.T, broken Broken, change func(*Cluster), seeds uint64) (bool, string) {
+	p := &pool{}
+	for seed := range seeds {
+		o := Options{Faults: DefaultFaults(), Broken: broken}
+		if change != nil {
+			o.Faults.Cluster = drawCluster(stream(seed, 2))
+			change(o.Faults.Cluster)
+		}
+		res, err := simulate(seed, &o, p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := res.Violation; v != nil {
+			return true, res.foundBy()
+		}
+	}
+	return false, ""
+}
+
+func (r *Result) foundBy() string {
+	text := r.Violation.Error()
+	return "seed " + strconv.FormatUint(r.Seed, 10) + ": " + text[:min(len(text), 160)]
+}
+
