@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 
 	"whale/fabric"
 	"whale/fabric/simfab"
@@ -43,7 +44,7 @@ type member struct {
 
 	inbox   []mail
 	stepAt  int64 // when it is stepped next; 0: not before something happens
-	steps   uint64
+	stopped bool  // for good, as it told
 	stepped int64 // its own clock at the last step
 	paused  int64 // until when
 	refused string
@@ -153,7 +154,7 @@ func (r *run) way(from, to *member) *way { return &r.ways[from.id*len(r.members)
 func (r *run) boot(m *member) {
 	m.runs++
 	m.ep = r.net.Endpoint(m.name)
-	m.inbox, m.stepAt, m.refused, m.key, m.seal = m.inbox[:0], 0, "", 0, 0
+	m.inbox, m.stepAt, m.stopped, m.refused, m.key, m.seal = m.inbox[:0], 0, false, "", 0, 0
 	var err error
 	if !r.guard(m, func() { err = r.start(m) }) {
 		return
@@ -201,7 +202,10 @@ func (r *run) start(m *member) error {
 	}
 	eng, err := shard.New(shard.Config{
 		Self: m.id, Members: r.names, Policy: r.policy, Mirrors: r.c.Mirrors, CommandTimeout: 100e6, QueueLimit: queueLimit,
-		Buffers: m.bufs, Server: &server{r: r, m: m}, Core: core, Event: func(text string) { r.say(m, "%s", text) },
+		Buffers: m.bufs, Server: &server{r: r, m: m}, Core: core, Event: func(text string) {
+			r.say(m, "%s", text)
+			m.stopped = m.stopped || strings.HasPrefix(text, "the shard is not served")
+		},
 	}, m.st, log, endpoint{m.ep, m})
 	if err != nil {
 		return err
@@ -277,11 +281,9 @@ func (r *run) step(m *member) {
 		r.dial(m, r.members[id], r.now/4%1000+r.latency())
 	}
 	r.moveWays(m)
-	if m.steps++; m.steps%16 == 0 {
+	if m.stopped {
 		r.stopped(m)
-		if m.eng == nil {
-			return
-		}
+		return
 	}
 	if busy || !m.ep.Arm() {
 		r.wake(m, r.now+100+r.rng.Int64N(200))

@@ -246,9 +246,6 @@ func (r *run) refusal(m *member) {
 // one that noticed.
 func (r *run) stopped(m *member) {
 	err := m.eng.Status().Err
-	if err == nil {
-		return
-	}
 	r.end(m)
 	mended := false
 	for _, o := range r.members {

@@ -130,7 +130,7 @@ func (r *run) choose(c *client) *op {
 // began counts an operation on the way, and lets the faults strike that have waited for it.
 func (r *run) began() {
 	r.begun++
-	for r.nextFault < len(r.schedule) && r.schedule[r.nextFault].After <= r.begun {
+	for r.nextFault < len(r.schedule) && min(r.schedule[r.nextFault].After, r.c.Operations) <= r.begun {
 		e := &r.schedule[r.nextFault]
 		r.nextFault++
 		r.troubles++
