@@ -88,4 +88,3 @@ func (r *Result) foundBy() string {
 	text := r.Violation.Error()
 	return "seed " + strconv.FormatUint(r.Seed, 10) + ": " + text[:min(len(text), 160)]
 }
-
