@@ -57,7 +57,7 @@ All copies are on this one machine: they survive the end of processes, not that 
 	fl.IntVar(&cfg.Nodes, "nodes", 3, fmt.Sprintf("number of nodes, 1 to %d", dev.MaxNodes))
 	fl.IntVar(&cfg.Port, "port", 7001, "node i serves Redis clients on port+i")
 	fl.StringVar(&cfg.Dir, "dir", "./whale-data", "where the nodes keep their data, a folder each")
-	fl.StringVar(&cfg.Fabric, "fabric", node.FabricSHM, fmt.Sprintf("what connects the nodes: shm or tcp; over tcp, node i listens for the others on port+%d+i", dev.FabricOffset))
+	fl.StringVar(&cfg.Fabric, "fabric", node.FabricSHM, fmt.Sprintf("what connects the nodes: shm, tcp or verbs; over the latter two, node i listens for the others on port+%d+i", dev.FabricOffset))
 	fl.Var(&arena, "arena", "memory of each node for records (default: that of the existing data, or 1GiB)")
 	fl.DurationVar(&timeout, "timeout", node.DefaultCommandTimeout, "a command that is not done by then fails")
 	fl.StringVar(&policy, "policy", "mirror", "what is durable where before a write is acknowledged: mirror, metadata or all")

@@ -192,7 +192,7 @@ func (d *doctor) ports() {
 		listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
 	}
 	peers := ""
-	if s.Fabric == "tcp" {
+	if s.Fabric == node.FabricTCP || s.Fabric == node.FabricVerbs {
 		peers = s.FabricListen
 		if peers == "" && s.ID >= 0 && s.ID < len(s.Peers) {
 			peers = s.Peers[s.ID]

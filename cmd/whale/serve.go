@@ -32,7 +32,7 @@ func serveCmd() *cobra.Command {
 		Use:   "serve",
 		Short: "Run one node of a cluster",
 		Long: `Runs one node: it serves Redis clients and replicates with the other members of its cluster: on this machine, through
-shared memory, or over TCP (--fabric tcp). Every node is told all members in the same order, by their data folders, or by
+shared memory, or over TCP (--fabric tcp) or RDMA (--fabric verbs). Every node is told all members in the same order, by their data folders, or by
 host and port of their fabric; the first one is the primary.
 
 All nodes need the same secret, a file that only its owner can read. Nodes listen on a loopback address unless --insecure
@@ -49,7 +49,8 @@ first (damaged data, a wrong setting).`,
   whale serve --id 1 --peers a,b,c --port 7002 --secret secret
   whale serve --id 2 --peers a,b,c --port 7003 --secret secret
 
-  whale serve --id 0 --fabric tcp --peers h0:7101,h1:7101,h2:7101 --dir data --secret secret --insecure`,
+  whale serve --id 0 --fabric tcp --peers h0:7101,h1:7101,h2:7101 --dir data --secret secret --insecure
+  whale serve --id 0 --fabric verbs --peers h0:7101,h1:7101,h2:7101 --dir data --memory /dev/dax0.0 --secret secret --insecure`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
@@ -136,7 +137,7 @@ func listenLevel(stateFD int) slog.Level {
 // nodeConfig turns settings into the node's.
 func nodeConfig(s *config.Settings) (cfg node.Config, err error) {
 	cfg = node.Config{
-		ID: s.ID, Peers: s.Peers, Dir: s.Dir, Fabric: s.Fabric, FabricListen: s.FabricListen, TLS: certs.Files{Cert: s.TLSCert, Key: s.TLSKey, CA: s.TLSCA}, Secret: s.Secret, Version: version(),
+		ID: s.ID, Peers: s.Peers, Dir: s.Dir, Fabric: s.Fabric, FabricListen: s.FabricListen, Device: s.Device, DirectWrite: s.DirectWrite, TLS: certs.Files{Cert: s.TLSCert, Key: s.TLSKey, CA: s.TLSCA}, Secret: s.Secret, Version: version(),
 		Memory: s.Memory, Arena: uint64(s.Arena), Protocol: s.Protocol, Mirrors: s.Mirrors, MinCopies: s.MinCopies, CommandTimeout: s.Timeout,
 		MaxClients: s.MaxClients, Threads: s.Threads, Insecure: s.Insecure,
 		Password: s.Password, SlowerThan: s.SlowerThan, SlowMax: s.SlowMax, LatencyThreshold: s.LatencyFrom, EnableDebug: s.EnableDebug, Admin: s.Admin,

@@ -7,10 +7,12 @@ import "time"
 // in which people write it, and what it means, in one line.
 type Settings struct {
 	ID           int      `name:"id" default:"0" help:"this node's place in --peers, counted from 0; node 0 is the primary"`
-	Peers        []string `name:"peers" help:"all members, this one too, in the same order at all of them: their data folders, or host:port of their fabric with --fabric tcp"`
-	Dir          string   `name:"dir" help:"this node's data folder (default: its entry in --peers; required with --fabric tcp)"`
-	Fabric       string   `name:"fabric" default:"shm" help:"what connects the members: shm (shared memory, on one machine) or tcp"`
-	FabricListen string   `name:"fabric-listen" help:"address for the other members, host:port, with --fabric tcp (default: this node's entry in --peers)"`
+	Peers        []string `name:"peers" help:"all members, this one too, in the same order at all of them: their data folders, or host:port of their fabric with --fabric tcp or verbs"`
+	Dir          string   `name:"dir" help:"this node's data folder (default: its entry in --peers; required with --fabric tcp or verbs)"`
+	Fabric       string   `name:"fabric" default:"shm" help:"what connects the members: shm (shared memory, on one machine), tcp, or verbs (RDMA)"`
+	FabricListen string   `name:"fabric-listen" help:"address for the other members, host:port, with --fabric tcp or verbs (default: this node's entry in --peers)"`
+	Device       string   `name:"device" help:"RDMA device with --fabric verbs, as whale fabric list shows it; with :N behind it, its port N (default: the one with the address of --fabric-listen)"`
+	DirectWrite  bool     `name:"direct-write" help:"with --fabric verbs: declare that what the RDMA device writes goes past the CPU's caches into persistent memory; docs/rdma.md says when that is so"`
 
 	TLSCert string `name:"tls-cert" help:"this node's certificate: turns TLS on for Redis clients, and for members with --fabric tcp; whale cert makes it"`
 	TLSKey  string `name:"tls-key" help:"the key of --tls-cert, mode 0600"`

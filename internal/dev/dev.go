@@ -70,8 +70,8 @@ func (cfg *Config) check() error {
 	if cfg.Fabric == "" {
 		cfg.Fabric = node.FabricSHM
 	}
-	if last := cfg.Port + FabricOffset + cfg.Nodes - 1; cfg.Fabric == node.FabricTCP && last > 65535 {
-		return fmt.Errorf("--port %d: over TCP the nodes need the ports %d to %d for each other, too", cfg.Port, cfg.Port+FabricOffset, last)
+	if last := cfg.Port + FabricOffset + cfg.Nodes - 1; cfg.Fabric != node.FabricSHM && last > 65535 {
+		return fmt.Errorf("--port %d: over a network the nodes need the ports %d to %d for each other, too", cfg.Port, cfg.Port+FabricOffset, last)
 	}
 	if cfg.ReadyLimit == 0 {
 		cfg.ReadyLimit = time.Minute
@@ -113,7 +113,7 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 		if err := checkPort(c.address(i)); err != nil {
 			return nil, err
 		}
-		if cfg.Fabric == node.FabricTCP {
+		if cfg.Fabric != node.FabricSHM {
 			if i == 0 {
 				peers = nil
 			}

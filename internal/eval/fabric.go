@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,10 +23,11 @@ import (
 	"whale/fabric"
 	"whale/fabric/shm"
 	"whale/fabric/tcp"
+	"whale/fabric/verbs"
 	"whale/pmem"
 )
 
-// Providers of the fabric that can be measured.
+// Providers of the fabric that every machine can measure. Another one is verbs, on the first RDMA device that is active.
 var Providers = []string{"shm", "tcp"}
 
 // FabricBench measures every operation of the fabric between two processes of this machine: this one initiates, and a
@@ -33,7 +35,7 @@ var Providers = []string{"shm", "tcp"}
 type FabricBench struct {
 	Providers []string
 	Target    []string      // program and arguments that run [FabricTarget]; the provider and a folder are added
-	Dir       string        // a temporary folder is made in it; empty: the system's
+	Dir       string        // a temporary folder is made in it; empty: the system's, for verbs /dev/shm
 	Duration  time.Duration // of each latency and each throughput run
 }
 
@@ -85,14 +87,45 @@ func openProvider(provider, dir string) (fabric.Endpoint, *pmem.File, error) {
 		e, err = shm.Open(dir, shm.Options{Secret: []byte(fabricSecret)})
 	case "tcp":
 		e, err = tcp.Open(tcp.Options{Listen: "127.0.0.1:0", Secret: []byte(fabricSecret), Domain: memory.Domain()})
+	case "verbs":
+		var o verbs.Options
+		if o, err = activeDevice(); err == nil {
+			o.Secret, o.Domain = []byte(fabricSecret), memory.Domain()
+			e, err = verbs.Open(o)
+		}
 	default:
-		err = fmt.Errorf("provider %q: expected one of %v", provider, Providers)
+		err = fmt.Errorf("provider %q: expected one of %v, or verbs", provider, Providers)
 	}
 	if err != nil {
 		memory.Close()
 		return nil, nil, err
 	}
 	return e, memory, nil
+}
+
+// activeDevice is the first RDMA device that can be used, and an address of it.
+func activeDevice() (o verbs.Options, err error) {
+	devices, err := verbs.Devices()
+	if err != nil {
+		return o, err
+	}
+	for _, d := range devices {
+		for _, p := range d.Ports {
+			for _, g := range p.GIDs {
+				o.Device = fmt.Sprintf("%s:%d", d.Name, p.Number)
+				switch ip := net.ParseIP(g.Addr); {
+				case !p.Active:
+				case p.Link == "InfiniBand":
+					o.Listen = "127.0.0.1:0"
+					return o, nil
+				case g.Type == "RoCE v2" && !ip.IsLinkLocalUnicast():
+					o.Listen = net.JoinHostPort(g.Addr, "0")
+					return o, nil
+				}
+			}
+		}
+	}
+	return o, errors.New("no RDMA device of this machine has an active port with an IP address: see whale fabric list")
 }
 
 // fabricOffer is what the target says, as a line of JSON.
@@ -162,7 +195,11 @@ func (b *FabricBench) Run(ctx context.Context) (rows []FabricRow, err error) {
 }
 
 func (b *FabricBench) provider(ctx context.Context, provider string) (rows []FabricRow, err error) {
-	dir, err := os.MkdirTemp(b.Dir, "whale-fabric-")
+	above := b.Dir
+	if provider == "verbs" && above == "" {
+		above = "/dev/shm" // an RDMA device is not given files on storage
+	}
+	dir, err := os.MkdirTemp(above, "whale-fabric-")
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"path/filepath"
@@ -36,15 +37,17 @@ import (
 // Config is a node's settings. Zero fields have the defaults named at them.
 type Config struct {
 	ID      int      // this node's index in Peers; 0 is the primary
-	Peers   []string // the members, in the same order at all of them: their data folders, or, over TCP, their fabric's host:port
+	Peers   []string // the members, in the same order at all of them: their data folders, or, over TCP and RDMA, their fabric's host:port
 	Dir     string   // this node's data folder; empty: its entry in Peers
 	Memory  string   // a device of device DAX, or a file, that is the memory; empty: the one that Dir knows of, else a file in Dir
 	Listen  string   // where Redis clients connect, host:port; port 0: any free one
 	Secret  string   // the file with the cluster's secret
 	Version string   // of the program, for INFO
 
-	Fabric       string      // what connects the members: FabricSHM or FabricTCP; empty: FabricSHM
-	FabricListen string      // FabricTCP: where members connect, host:port; empty: this node's entry in Peers
+	Fabric       string      // what connects the members: FabricSHM, FabricTCP or FabricVerbs; empty: FabricSHM
+	FabricListen string      // FabricTCP, FabricVerbs: where members connect, host:port; empty: this node's entry in Peers
+	Device       string      // FabricVerbs: the RDMA device, with :N its port N; empty: the one with FabricListen's address
+	DirectWrite  bool        // FabricVerbs: what an RDMA device writes here goes past the caches into the memory
 	TLS          certs.Files // for clients, and for members over TCP; empty: no TLS
 
 	Arena          uint64 // bytes for records; 0: those of the existing memory; for a new one all of a device, or 1 GiB
@@ -99,6 +102,7 @@ type Node struct {
 	endpoint fabric.Endpoint
 	memory   *pmem.File
 	geometry plog.Geometry // of a new memory
+	buffers  pmem.Memory   // for messages
 	records  *plog.Log
 	store    *store.Store
 	engine   *shard.Engine
@@ -180,7 +184,7 @@ func Open(cfg Config) (_ *Node, err error) {
 
 func (cfg *Config) setDefaults() error {
 	if len(cfg.Peers) == 0 || len(cfg.Peers) > plog.MaxMembers {
-		return fmt.Errorf("%d members; possible are 1 to %d: name the data folder of each with --peers (or its host:port, with --fabric tcp)", len(cfg.Peers), plog.MaxMembers)
+		return fmt.Errorf("%d members; possible are 1 to %d: name the data folder of each with --peers (or its host:port, with --fabric tcp or verbs)", len(cfg.Peers), plog.MaxMembers)
 	}
 	if cfg.ID < 0 || cfg.ID >= len(cfg.Peers) {
 		return fmt.Errorf("--id %d: there are %d members, so expected 0 to %d", cfg.ID, len(cfg.Peers), len(cfg.Peers)-1)
@@ -257,11 +261,15 @@ var protocols = map[string]func(plog.Geometry) replication.Core{
 }
 
 func (n *Node) newEngine() (*shard.Engine, error) {
-	members := len(n.cfg.Peers)
+	buffers, err := n.cfg.buffers()
+	if err != nil {
+		return nil, err
+	}
+	n.buffers = buffers
 	return shard.New(shard.Config{
 		Self: n.cfg.ID, Members: n.cfg.names(), Policy: n.cfg.Policy, Mirrors: n.cfg.Mirrors, MinCopies: n.cfg.MinCopies,
 		CommandTimeout: n.cfg.CommandTimeout, QueueLimit: n.cfg.QueueLimit,
-		Buffers: pmem.Heap(shard.BufferSize(members)),
+		Buffers: buffers,
 		Server:  n.server,
 		Core:    protocols[n.cfg.Protocol](n.records.Geometry()),
 		Event:   func(text string) { n.log.Debug(text) },
@@ -338,6 +346,9 @@ func (n *Node) Close() error {
 	}
 	if n.memory != nil {
 		errs = append(errs, n.memory.Close())
+	}
+	if mapped, ok := n.buffers.(io.Closer); ok {
+		errs = append(errs, mapped.Close())
 	}
 	if n.folder != nil {
 		errs = append(errs, n.folder.Close())
