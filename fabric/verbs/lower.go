@@ -202,10 +202,11 @@ func (c *conn) lowerFlush(op *fabric.Op, flags uint8, seq uint64) error {
 		if c.plan.domain == pmem.None {
 			return fmt.Errorf("%w: a durable flush: the peer's memory survives nothing, or its device has no FLUSH and it does not declare that its writes go straight to the memory", fabric.ErrUnsupported)
 		}
-		if needs = fabric.RemoteFlush; c.plan.domain == pmem.ADR {
-			if native = c.plan.flushNative; native {
-				place |= placeDurable
-			}
+		switch needs = fabric.RemoteFlush; {
+		case c.plan.flushNative:
+			native, place = true, placeVisible|placeDurable
+		case c.plan.domain == pmem.ADR: // the peer has declared that a READ is enough
+			native = false
 		}
 	}
 	off, n := op.Remote.Off, op.Len

@@ -105,7 +105,7 @@ func (e *Endpoint) Register(m pmem.Memory, off, n uint64, rights fabric.Rights) 
 	if rights != 0 && e.features&flushVisible != 0 {
 		access |= accessFlushVisible // any right allows a visible Flush
 	}
-	if rights&fabric.RemoteFlush != 0 && e.features&flushDurable != 0 && e.domain == pmem.ADR {
+	if rights&fabric.RemoteFlush != 0 && e.features&flushDurable != 0 && e.domain >= pmem.ADR {
 		access |= accessFlushDurable
 	}
 	e.mu.Lock()

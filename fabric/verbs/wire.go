@@ -89,7 +89,7 @@ type plan struct {
 func planFor(mine feature, peer *offer) plan {
 	both := mine & peer.features
 	p := plan{
-		flush: both&flushVisible != 0, flushNative: both&flushDurable != 0 && peer.domain == pmem.ADR,
+		flush: both&flushVisible != 0, flushNative: both&flushDurable != 0 && peer.domain >= pmem.ADR,
 		atomicWrite: both&atomicWrite != 0, atomics: both&atomics != 0, domain: peer.domain,
 	}
 	if p.domain == pmem.ADR && !p.flushNative && peer.features&directWrite == 0 {
