@@ -1,0 +1,117 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+)
+
+// onMemory makes a test's temporary files files of the file system on persistent memory.
+func onMemory(env ...string) []string {
+	return append(env, "TMPDIR="+fsdax, "WHALE_TEST_DAX="+daxDevice, "WHALE_TEST_FSDAX="+fsdax, "WHALE_TEST_DOMAIN="+domain)
+}
+
+// test runs a test program. What it skips, it says why.
+func (s *step) test(env []string, program string, args ...string) error {
+	cmd := s.command("", env, append([]string{"/bin/" + program, "-test.v"}, args...)...)
+	seen := &counter{lines: cmd.Stdout.(*lines)}
+	cmd.Stdout = seen
+	if err := s.finish(cmd); err != nil {
+		return err
+	}
+	if seen.passed == 0 {
+		return fmt.Errorf("%s ran no test", program)
+	}
+	s.note("%d tests passed, %d skipped", seen.passed, seen.skipped)
+	return nil
+}
+
+// pmemTests runs the tests of the package: on their own, and then with all their files on persistent memory. The kernel
+// must have made metadata durable before a page was written, which is what MAP_SYNC is for.
+func pmemTests(s *step) error {
+	synced, err := newProbe("dax_finish_sync_fault")
+	if err != nil {
+		return err
+	}
+	if err := s.test(onMemory(), "pmem.test"); err != nil {
+		return err
+	}
+	hits, err := synced.hits()
+	if err != nil {
+		return err
+	}
+	if hits == 0 {
+		return fmt.Errorf("no page was written for the first time through a mapping with MAP_SYNC")
+	}
+	s.note("%d first writes through MAP_SYNC (dax_finish_sync_fault)", hits)
+	return nil
+}
+
+func shmTests(s *step) error { return s.test(onMemory(), "shm.test", "-test.short") }
+
+func tcpTests(s *step) error { return s.test(onMemory(), "tcp.test", "-test.short") }
+
+func nodeTests(s *step) error {
+	return s.test(onMemory(), "node.test", "-test.run", "Memory|Cluster|Restart")
+}
+
+// flushProbe counts what the target of a persistent flush does in soft-RoCE: the write-back of a range of persistent memory.
+func flushProbe() (*probe, error) { return newProbe("rxe_flush_pmem_iova") }
+
+// verbsTests runs the provider's tests between two hosts, and sees that packets crossed and that flushes ran.
+func verbsTests(s *step) error {
+	flushes, err := flushProbe()
+	if err != nil {
+		return err
+	}
+	before, err := packets(0)
+	if err != nil {
+		return err
+	}
+	env := []string{"WHALE_VERBS_DAX=" + daxDevice}
+	for i, name := range []string{"A", "B"} {
+		env = append(env, fmt.Sprintf("WHALE_VERBS_%s=%s,%s,%s", name, deviceName(i), hostAddress(i), hostName(i)))
+	}
+	if err := s.test(onMemory(env...), "verbs.test"); err != nil {
+		return err
+	}
+	return s.crossed(flushes, before)
+}
+
+// crossed sees that persistent flushes ran since the probe began, and reports how much crossed the device of host 0.
+func (s *step) crossed(flushes *probe, before int) error {
+	hits, err := flushes.hits()
+	if err != nil {
+		return err
+	}
+	after, err := packets(0)
+	if err != nil {
+		return err
+	}
+	if hits == 0 {
+		return fmt.Errorf("no persistent flush ran in soft-RoCE (rxe_flush_pmem_iova)")
+	}
+	s.note("%d persistent flushes in the kernel (rxe_flush_pmem_iova), %d packets from %s", hits, after-before, deviceName(0))
+	return nil
+}
+
+// counter counts a test program's verdicts on its way to the report.
+type counter struct {
+	*lines
+	passed, skipped int
+}
+
+func (c *counter) Write(b []byte) (int, error) {
+	say := c.say
+	defer func() { c.say = say }()
+	c.say = func(text string) {
+		switch {
+		case len(text) > 9 && text[:9] == "--- PASS:":
+			c.passed++
+		case len(text) > 9 && text[:9] == "--- SKIP:":
+			c.skipped++
+		}
+		say(text)
+	}
+	return c.lines.Write(b)
+}
