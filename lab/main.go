@@ -130,7 +130,7 @@ func run(ctx context.Context, o options) error {
 		return explain(ctx, err)
 	}
 	m := &machine{dir: dir, kernel: t.vmlinuz(), initramfs: filepath.Join(dir, "initramfs"), run: filepath.Base(dir)}
-	plan := steps.Plan{Run: m.run, Modules: t.Modules, Devices: len(memories)}
+	plan := steps.Plan{Run: m.run, Modules: t.Modules, Devices: memories}
 	for _, s := range wanted {
 		plan.Steps = append(plan.Steps, s.Name)
 	}

@@ -17,9 +17,12 @@ import (
 	"whale/lab/steps"
 )
 
-// memories are the sizes of the emulated NVDIMMs in MiB: for tests of programs, for the three members of a cluster, and for
-// a file system.
-var memories = []int{256, 160, 160, 160, 640}
+// The emulated NVDIMMs: for tests of programs, for the three members of a cluster, and for a file system. The guest numbers
+// them as it likes, so that all are alike.
+const (
+	memories  = 5
+	memoryMiB = 256
+)
 
 // machine is a virtual machine, run once.
 type machine struct {
@@ -85,16 +88,16 @@ func (m *machine) arguments(report string) ([]string, error) {
 		"-chardev", "socket,id=report,path=" + report, "-serial", "chardev:report",
 		"-kernel", m.kernel, "-initrd", m.initramfs, "-append", "console=ttyS0 panic=-1 quiet",
 	}
-	for i, mib := range memories {
+	for i := range memories {
 		path := filepath.Join(m.dir, fmt.Sprint("nvdimm", i))
 		f, err := os.Create(path)
 		if err != nil {
 			return nil, err
 		}
-		if err := errors.Join(f.Truncate(int64(mib)<<20), f.Close()); err != nil {
+		if err := errors.Join(f.Truncate(memoryMiB<<20), f.Close()); err != nil {
 			return nil, err
 		}
-		args = append(args, "-object", fmt.Sprintf("memory-backend-file,id=memory%d,mem-path=%s,size=%dM,share=on", i, path, mib),
+		args = append(args, "-object", fmt.Sprintf("memory-backend-file,id=memory%d,mem-path=%s,size=%dM,share=on", i, path, memoryMiB),
 			"-device", fmt.Sprintf("nvdimm,id=nvdimm%d,memdev=memory%[1]d", i))
 	}
 	return args, nil

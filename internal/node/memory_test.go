@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"whale/internal/plog"
 	"whale/pmem"
 )
 
@@ -104,7 +105,7 @@ func TestMemoryOnADevice(t *testing.T) {
 	c := newCluster(t, 1, func(cfg *Config) { cfg.Memory, cfg.Arena = path, 0 })
 	fill(0, 0, 0)
 	fill(100<<20, 100<<20+1, 7)
-	c.expectPermanent(0, path, fmt.Sprint(100<<20&^(1<<20-1)+32<<10), "zeros")
+	c.expectPermanent(0, path, fmt.Sprint(99<<20+plog.SuperblockSize), "zeros")
 	fill(0, 4096, 7)
 	c.expectPermanent(0, path, "zeros")
 	fill(0, 4096, 0)

@@ -100,11 +100,11 @@ func pingPong(s *step) error {
 		return err
 	}
 	args := []string{"ibv_rc_pingpong", "-g", "1", "-n", "100", "-d"}
-	server := s.command(hostName(0), nil, append(args, deviceName(0))...)
-	if err := s.start(server); err != nil {
+	server, err := s.start(s.command(hostName(0), nil, append(args, deviceName(0))...))
+	if err != nil {
 		return err
 	}
-	if err := s.until("ibv_rc_pingpong listens", func() bool { return listens(server.Process.Pid, 18515) }); err != nil {
+	if err := s.while(server, "ibv_rc_pingpong listens", func() bool { return listens(server.Process.Pid, 18515) }); err != nil {
 		return err
 	}
 	if err := s.finish(s.command(hostName(1), nil, append(args, deviceName(1), hostAddress(0))...)); err != nil {

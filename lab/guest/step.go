@@ -42,7 +42,7 @@ type step struct {
 	name    string
 	ctx     context.Context
 	cancel  context.CancelFunc
-	running []*exec.Cmd // in the background
+	running []*process // in the background
 }
 
 func (s *step) say(e steps.Event) {
@@ -64,8 +64,8 @@ func (s *step) end() {
 	if s.cancel != nil {
 		s.cancel()
 	}
-	for _, cmd := range s.running {
-		cmd.Wait()
+	for _, p := range s.running {
+		<-p.ended
 	}
 }
 
@@ -117,18 +117,43 @@ func (s *step) output(host string, args ...string) (string, error) {
 	return strings.TrimRight(out.String(), "\n"), err
 }
 
-// start starts a program that runs until the step ends, or until it is ended by its process.
-func (s *step) start(cmd *exec.Cmd) error {
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	s.running = append(s.running, cmd)
-	return nil
+// process is a program that runs in the background.
+type process struct {
+	*exec.Cmd
+	ended chan struct{} // closed when it has; err says how
+	err   error
 }
 
-// until calls ok until it is true.
-func (s *step) until(what string, ok func() bool) error {
+// start starts a program that runs until the step ends, or until somebody kills it.
+func (s *step) start(cmd *exec.Cmd) (*process, error) {
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &process{Cmd: cmd, ended: make(chan struct{})}
+	s.running = append(s.running, p)
+	go func() {
+		defer close(p.ended)
+		p.err = cmd.Wait()
+	}()
+	return p, nil
+}
+
+// over says whether the process has ended.
+func (p *process) over() bool {
+	select {
+	case <-p.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// while calls ok until it is true; it is an error when p ends before.
+func (s *step) while(p *process, what string, ok func() bool) error {
 	for !ok() {
+		if p.over() {
+			return fmt.Errorf("did not happen: %s: %s ended: %v", what, strings.Join(p.Args, " "), p.err)
+		}
 		select {
 		case <-s.ctx.Done():
 			return fmt.Errorf("did not happen: %s", what)

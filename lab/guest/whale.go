@@ -18,7 +18,7 @@ type cluster struct {
 	*step
 	fabric string
 	dir    string
-	nodes  [hosts]*exec.Cmd
+	nodes  [hosts]*process
 }
 
 const redisPort = "7001"
@@ -82,8 +82,9 @@ func (c *cluster) start(i int) error {
 	if c.fabric == "verbs" {
 		args = append(args, "--device", deviceName(i))
 	}
-	c.nodes[i] = c.command(hostName(i), nil, args...)
-	return c.step.start(c.nodes[i])
+	var err error
+	c.nodes[i], err = c.step.start(c.command(hostName(i), nil, args...))
+	return err
 }
 
 func (c *cluster) startAll() error {
@@ -98,8 +99,8 @@ func (c *cluster) startAll() error {
 // serving waits until each node takes a write.
 func (c *cluster) serving() error {
 	for i := range hosts {
-		err := c.until(fmt.Sprintf("node %d takes a write", i), func() bool {
-			return c.nodes[i].ProcessState == nil && c.quietly(i, "SET", "ready", "1") == "OK"
+		err := c.while(c.nodes[i], fmt.Sprintf("node %d takes a write", i), func() bool {
+			return c.quietly(i, "SET", "ready", "1") == "OK"
 		})
 		if err != nil {
 			return err
@@ -193,7 +194,7 @@ func (c *cluster) killAll() error {
 		unix.Kill(-node.Process.Pid, unix.SIGKILL)
 	}
 	for _, node := range c.nodes {
-		node.Wait()
+		<-node.ended
 	}
 	if err := c.startAll(); err != nil {
 		return err
