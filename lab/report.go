@@ -112,8 +112,8 @@ func (r *report) finish(console string, err error) error {
 			r.showLines()
 		}
 	}
-	if (!r.done || len(bad) > 0) && strings.TrimSpace(console) != "" {
-		fmt.Fprintf(r.out, "\nThe guest's console:\n%s\n", strings.TrimSpace(console))
+	if said := strings.Split(strings.TrimSpace(console), "\n"); !r.done || len(bad) > 0 {
+		fmt.Fprintf(r.out, "\nThe end of what the guest's console showed:\n%s\n", strings.Join(said[max(len(said)-shown/4, 0):], "\n"))
 	}
 	if len(bad) > 0 {
 		err = errors.Join(err, fmt.Errorf("not passed: %s", strings.Join(bad, ", ")))

@@ -34,6 +34,9 @@ var Floors = [][]string{
 	{"internal/eval/*"},
 	{"cmd/*"},
 	{"internal/e2e"}, // tests of the built program only
+	{"lab/steps"},
+	{"lab/*"},
+	{"lab"},
 }
 
 // floor is the index of pkg's line in Floors, -1 if it has none.
