@@ -25,9 +25,20 @@ func main() {
 	defer stop()
 	if err := command().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "lab:", err)
+		var impossible *impossibleError
+		if errors.As(err, &impossible) {
+			os.Exit(exitImpossible)
+		}
 		os.Exit(1)
 	}
 }
+
+// exitImpossible says that nothing was tried: this machine lacks a tool, or the packages cannot be had.
+const exitImpossible = 3
+
+type impossibleError struct{ error }
+
+func (e *impossibleError) Unwrap() error { return e.error }
 
 // options are the command's flags.
 type options struct {
@@ -47,6 +58,8 @@ func command() *cobra.Command {
 		Long: `Boots a virtual machine (QEMU, by emulation) with the kernel's soft-RoCE and emulated NVDIMMs, runs tests and a cluster
 of Whale in it, and reports. The first run fetches about 190 MB of Debian packages from where this machine's apt gets its
 own; nothing is installed, and nothing is left but the cache.
+
+Exit status: 0, all steps passed; 1, some did not; 3, nothing was tried, for a tool or the packages cannot be had.
 
 Steps:
 ` + stepList(),
@@ -104,7 +117,7 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	if err := missing(needed); err != nil {
-		return err
+		return &impossibleError{err}
 	}
 	if o.cache == "" {
 		dir, err := os.UserCacheDir()
@@ -118,7 +131,7 @@ func run(ctx context.Context, o options) error {
 	}
 	t, err := openTree(ctx, o.cache, o.mirror, o.update)
 	if err != nil {
-		return explain(ctx, err)
+		return explain(ctx, &impossibleError{err})
 	}
 	dir, err := os.MkdirTemp("", "whale-lab-")
 	if err != nil {
