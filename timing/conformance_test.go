@@ -27,9 +27,7 @@ func pairs(p timing.Params) fabrictest.Factory {
 			Progress: func() { m.Step() },
 			Kill:     func() { m.Crash(nb) },
 			Connect: func(hello []byte, answer func([]byte) ([]byte, error)) (fabric.Conn, fabric.Conn, []byte, error) {
-				b.(interface {
-					Listen(func([]byte) ([]byte, error))
-				}).Listen(answer)
+				nb.Listen(answer)
 				ca, reply, err := a.Dial(context.Background(), "B", hello)
 				if err != nil {
 					return nil, nil, nil, err

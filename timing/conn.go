@@ -25,6 +25,7 @@ type conn struct {
 
 	pair    ps // when the queue pair's next message may enter the card
 	out     ps // when the last message was ready to leave the card
+	there   ps // when the last message reaches the remote card
 	in      ps // when the last message was through the remote card
 	visible ps // when all Writes that arrived are placed
 	ordered ps // when everything that arrived has taken effect

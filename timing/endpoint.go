@@ -94,10 +94,7 @@ func (e *endpoint) Doorbell() int { return -1 }
 // Addr implements fabric.Endpoint: the machine's name.
 func (e *endpoint) Addr() string { return e.inner.Addr() }
 
-// Listen installs the function that answers those who dial, as simfab's does: nothing waits here in Accept.
-func (e *endpoint) Listen(answer func(hello []byte) ([]byte, error)) { e.inner.Listen(answer) }
-
-// Dial implements fabric.Endpoint. The peer must have called Listen.
+// Dial implements fabric.Endpoint. The peer must have called [Node.Listen].
 func (e *endpoint) Dial(ctx context.Context, addr string, hello []byte) (fabric.Conn, []byte, error) {
 	m := e.node.m
 	t := m.begin()

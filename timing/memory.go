@@ -20,7 +20,8 @@ type dirtyLine struct {
 // module is one module of persistent memory on a channel of its own.
 //
 // A line enters the write queue when it has room, leaves it for the module's buffer, and is merged there with others of its
-// granule as long as that is among the last ones the buffer took. The media takes one granule after the other.
+// granule as long as that is among the last ones the buffer took. The media takes one granule after the other. What is read
+// takes a place of the buffer, too.
 type module struct {
 	queue   []ps // when the line left that took this place last
 	tail    int
@@ -90,14 +91,17 @@ func (mod *module) merge(granule uint64, t, toMedia ps) ps {
 	return t
 }
 
-// buffered: the module's buffer holds the line's granule.
-func (m *memory) buffered(addr uint64) bool {
-	granule := addr / m.cost.granule
-	for _, g := range m.modules[addr/4096%uint64(len(m.modules))].granules {
+// fetch says whether the buffer holds a granule that is read; it does afterwards.
+func (mod *module) fetch(granule uint64) bool {
+	for _, g := range mod.granules {
 		if g == granule {
 			return true
 		}
 	}
+	if mod.last++; mod.last == len(mod.granules) {
+		mod.last = 0
+	}
+	mod.granules[mod.last] = granule // done stays: the one that was here is on its way to the media
 	return false
 }
 
@@ -191,7 +195,8 @@ func (m *memory) load(s *space, off, n uint64) ps {
 		return 0
 	}
 	rest := ps(end-first-1) * m.cost.readPerLine
-	if m.buffered(s.base + off) {
+	addr := s.base + off
+	if m.modules[addr/4096%uint64(len(m.modules))].fetch(addr / m.cost.granule) {
 		return rest
 	}
 	return rest + max(0, m.cost.readLatency-m.cost.dramLoad)

@@ -105,6 +105,12 @@ func (n *Node) Endpoint() fabric.Endpoint {
 	return n.endpoint
 }
 
+// Listen installs the function that answers those who dial the machine's endpoint. Their ends of the connections are theirs:
+// the machine has its own through Accept, if it wants them.
+func (n *Node) Listen(answer func(hello []byte) ([]byte, error)) {
+	n.Endpoint().(*endpoint).inner.Listen(answer)
+}
+
 // Connect makes a connection between two machines' endpoints without a handshake, at no cost, and returns a's end and b's.
 func (m *Model) Connect(a, b *Node) (fabric.Conn, fabric.Conn) {
 	ea, eb := a.Endpoint().(*endpoint), b.Endpoint().(*endpoint)

@@ -92,8 +92,8 @@ type Permission struct {
 type Tail struct {
 	P99      float64 `toml:"p99" default:"1.25" range:"1.1,1.6" or:"1" unit:"x" help:"99th percentile of a round trip, in medians; 1: no variation"`
 	Stall    float64 `toml:"stall" default:"0.001" range:"0.00001,0.01" or:"0" unit:"probability" help:"that a thread which handles a message is stalled"`
-	StallMin float64 `toml:"stall_min" default:"10000" range:"1000,100000" help:"shortest stall"`
-	StallMax float64 `toml:"stall_max" default:"100000" range:"1000,1000000" help:"longest stall"`
+	StallMin float64 `toml:"stall_min" default:"10000" range:"5000,20000" help:"shortest stall"`
+	StallMax float64 `toml:"stall_max" default:"100000" range:"50000,200000" help:"longest stall"`
 }
 
 // Param is one number among the parameters.
@@ -179,8 +179,6 @@ func (p Params) Check() error {
 		}
 	}
 	atMost(p.Cache.DDIOWays, "cache.ddio_ways", p.Cache.Ways, "cache.ways")
-	atMost(p.Tail.StallMin, "tail.stall_min", p.Tail.StallMax, "tail.stall_max")
-	atMost(p.CPU.PostBatched, "cpu.post_batched", p.CPU.Post, "cpu.post")
 	for _, a := range All {
 		v := *a.Of(&p)
 		whole := a.Unit == "entries" || a.Unit == "lines" || a.Unit == "modules"

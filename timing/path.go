@@ -75,7 +75,8 @@ func (c *conn) issue(w *work, t ps) {
 	}
 	c.out = max(c.out, t+cost.pipeline)
 	t = nic.send(cost, c.out, payload) + cost.hop
-	m.events.push(max(t+m.dice.extra(cost.roundTrip), c.out), arrived, w)
+	c.there = max(c.there, t+m.dice.extra(cost.roundTrip), c.out) // on one connection nothing is overtaken
+	m.events.push(c.there, arrived, w)
 }
 
 // payload is how many bytes the request carries.

@@ -197,6 +197,14 @@ func (b *bar) Step(name string, step, of int) {
 
 func (b *bar) Part(part float64) { b.Set(int(1000 * (float64(b.step) + part) / float64(b.of))) }
 
+// count is for what counts what it has done; nil without a bar.
+func (b *bar) count() func(done, total int) {
+	if b.ProgressBar == nil {
+		return nil
+	}
+	return func(done, total int) { b.Set(1000 * done / max(1, total)) }
+}
+
 func (b *bar) clear() {
 	if b.ProgressBar != nil {
 		b.Finish()

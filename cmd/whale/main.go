@@ -39,6 +39,6 @@ one round trip, and from then on every node answers it.`,
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return fmt.Errorf("%w; see %s --help", err, c.CommandPath())
 	})
-	cmd.AddCommand(devCmd(), serveCmd(), configCmd(), statusCmd(), doctorCmd(), fabricCmd(), benchCmd(), simCmd(), certCmd(), versionCmd())
+	cmd.AddCommand(devCmd(), serveCmd(), configCmd(), statusCmd(), doctorCmd(), fabricCmd(), benchCmd(), mirrorCmd(), simCmd(), certCmd(), versionCmd())
 	return cmd
 }

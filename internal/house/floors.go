@@ -30,6 +30,7 @@ var Floors = [][]string{
 	{"internal/config"},
 	{"internal/node"},
 	{"internal/dev"},
+	{"internal/mirroreval"},
 	{"internal/eval"},
 	{"internal/eval/*"},
 	{"cmd/*"},

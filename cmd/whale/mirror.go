@@ -1,0 +1,17 @@
+//go:build linux
+
+package main
+
+import "github.com/spf13/cobra"
+
+// mirrorCmd is `whale mirror`.
+func mirrorCmd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "mirror",
+		Short: "Mirror regions of persistent memory, and measure what that costs",
+		Example: `  whale mirror compare
+  whale mirror compare --workload transact --epochs 64 --sensitivity`,
+	}
+	cmd.AddCommand(mirrorCompareCmd(), mirrorParamsCmd(), mirrorRecordCmd())
+	return cmd
+}

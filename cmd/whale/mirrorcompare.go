@@ -1,0 +1,246 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"whale/internal/mirroreval"
+	"whale/timing"
+	"whale/workload"
+	"whale/workload/trace"
+	"whale/workload/transact"
+)
+
+// workloadFlags choose a workload.
+type workloadFlags struct {
+	name, trace  string
+	threads      int
+	transactions int
+	seed         uint64
+	transact     transact.Params
+}
+
+func (f *workloadFlags) bind(fl *pflag.FlagSet) {
+	fl.StringVar(&f.name, "workload", "all", "all; transact, of the shape that flags say; or one of the catalog: "+strings.Join(catalogNames(), ", "))
+	fl.StringVar(&f.trace, "trace", "", "replay this file in place of a workload: a transaction a line, the number of cache lines of each epoch")
+	fl.IntVar(&f.threads, "threads", 0, "threads; 0: as many as the workload says")
+	fl.IntVar(&f.transactions, "transactions", 0, "transactions of each thread; 0: as many as give a run enough epochs")
+	fl.Uint64Var(&f.seed, "seed", 1, "seed of everything that varies")
+	def := transact.Default()
+	fl.IntVar(&f.transact.Epochs, "epochs", def.Epochs, "transact: epochs of a transaction")
+	fl.IntVar(&f.transact.Writes, "writes", def.Writes, "transact: writes of an epoch")
+	fl.IntVar(&f.transact.Bytes, "bytes", def.Bytes, "transact: bytes of a write, a multiple of 8")
+	fl.IntVar(&f.transact.Reads, "reads", 0, "transact: loads of lines before the writes of an epoch")
+	fl.DurationVar(&f.transact.Compute, "compute", 0, "transact: computation before each epoch")
+	fl.Uint64Var(&f.transact.Span, "span", def.Span, "transact: bytes of the region in which a thread writes")
+}
+
+func catalogNames() []string {
+	var names []string
+	for _, w := range mirroreval.Catalog() {
+		names = append(names, w.Name())
+	}
+	return names
+}
+
+// shapes are the flags that only Transact has a use for.
+var shapes = []string{"epochs", "writes", "bytes", "reads", "compute", "span"}
+
+// chosen are the workloads that the flags name.
+func (f *workloadFlags) chosen(fl *pflag.FlagSet) ([]workload.Workload, error) {
+	if f.threads < 0 || f.transactions < 0 {
+		return nil, errors.New("--threads and --transactions count: want 0 or more")
+	}
+	for _, name := range shapes {
+		if fl.Changed(name) && (f.name != "transact" || f.trace != "") {
+			return nil, fmt.Errorf("--%s is for --workload transact alone", name)
+		}
+	}
+	switch {
+	case f.trace != "":
+		if fl.Changed("workload") {
+			return nil, errors.New("--trace and --workload exclude each other: choose one")
+		}
+		file, err := os.Open(f.trace)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		all, err := trace.Read(f.trace, file)
+		if err != nil {
+			return nil, err
+		}
+		w, err := trace.New(strings.TrimSuffix(filepath.Base(f.trace), filepath.Ext(f.trace)), all, max(1, f.threads))
+		if err != nil {
+			return nil, err
+		}
+		return []workload.Workload{w}, nil
+	case f.name == "transact":
+		f.transact.Threads = max(1, f.threads)
+		w, err := transact.New(f.transact)
+		if err != nil {
+			return nil, err
+		}
+		return []workload.Workload{w}, nil
+	case f.name == "all":
+		return mirroreval.Catalog(), nil
+	}
+	w, err := mirroreval.Find(f.name)
+	if err != nil {
+		return nil, err
+	}
+	return []workload.Workload{w}, nil
+}
+
+func mirrorCompareCmd() *cobra.Command {
+	var f workloadFlags
+	var params, csv, plots string
+	var sensitivity bool
+	cmd := &cobra.Command{
+		Use:   "compare",
+		Short: "Compare the strategies of mirroring on modelled hardware",
+		Long: `Runs workloads under every strategy (none, sm-rc, sm-ob, sm-dd) on a model of the hardware with a virtual clock, and prints
+how long a transaction takes, how many times as long as without a mirror, and how many times as fast as with remote commits
+(sm-rc); for each workload, and in the geometric mean. After each run the data is checked and the mirror compared with it.
+
+The time is the model's: of persistent-memory instructions, network cards, links, caches and memory; what a workload computes
+besides counts as far as it says so. The model's parameters and their ranges: whale mirror params. Runs with the same
+parameters, seed and workload give the same figures.
+
+--sensitivity repeats everything with each parameter at both ends of its range, and tells which of them move the result.`,
+		Example: `  whale mirror compare
+  whale mirror compare --workload transact --epochs 64 --threads 4 --sensitivity
+  whale mirror params > lab.toml; whale mirror compare --params lab.toml --csv - --plots .`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			defer stop()
+			workloads, err := f.chosen(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			c := mirroreval.Compare{Workloads: workloads, Params: timing.Default(), Threads: f.threads, Transactions: f.transactions, Seed: f.seed}
+			if params != "" {
+				if c.Params, err = timing.Load(params); err != nil {
+					return err
+				}
+			}
+			return compareStrategies(ctx, cmd, c, sensitivity, csv, plots)
+		},
+	}
+	fl := cmd.Flags()
+	f.bind(fl)
+	fl.StringVar(&params, "params", "", "file with parameters of the hardware, TOML; what it does not name keeps its default")
+	fl.StringVar(&csv, "csv", "", "also write the comparison as CSV to this file; -: to standard output instead of the table")
+	fl.StringVar(&plots, "plots", "", "also draw slowdown.svg and speedup.svg into this folder")
+	fl.BoolVar(&sensitivity, "sensitivity", false, "also run with each parameter at both ends of its range")
+	return cmd
+}
+
+func compareStrategies(ctx context.Context, cmd *cobra.Command, c mirroreval.Compare, sensitivity bool, csv, plots string) error {
+	bar := newBar()
+	c.Progress = bar.count()
+	rows, err := c.Run(ctx)
+	var effects []mirroreval.Effect
+	if err == nil && sensitivity {
+		bar.clear()
+		bar = newBar()
+		c.Progress = bar.count()
+		effects, err = c.Sensitivity(ctx)
+	}
+	bar.clear()
+	if err != nil {
+		return err
+	}
+	if plots != "" {
+		files, err := mirroreval.WritePlots(plots, rows)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(cmd.ErrOrStderr(), "drawn:", strings.Join(files, ", "))
+	}
+	return writeResult(cmd.OutOrStdout(), csv,
+		func(w io.Writer) error { return mirroreval.WriteTable(w, rows, effects) },
+		func(w io.Writer) error { return mirroreval.WriteCSV(w, rows) })
+}
+
+// writeResult prints the table, and the CSV where it is wanted: "-" is in the table's place.
+func writeResult(out io.Writer, path string, table, csv func(io.Writer) error) error {
+	switch path {
+	case "-":
+		return csv(out)
+	case "":
+		return table(out)
+	}
+	if err := writeFile(path, csv); err != nil {
+		return err
+	}
+	return table(out)
+}
+
+func writeFile(path string, text func(io.Writer) error) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	err = text(file)
+	return errors.Join(err, file.Close())
+}
+
+func mirrorParamsCmd() *cobra.Command {
+	var params string
+	cmd := &cobra.Command{
+		Use:     "params",
+		Short:   "Print the parameters of the modelled hardware, with their ranges, as a file for --params",
+		Example: `  whale mirror params > lab.toml`,
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			p := timing.Default()
+			if params != "" {
+				var err error
+				if p, err = timing.Load(params); err != nil {
+					return err
+				}
+			}
+			_, err := io.WriteString(cmd.OutOrStdout(), p.Text())
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&params, "params", "", "start from this file instead of the defaults")
+	return cmd
+}
+
+func mirrorRecordCmd() *cobra.Command {
+	var f workloadFlags
+	cmd := &cobra.Command{
+		Use:   "record --workload NAME",
+		Short: "Print the trace of a workload: a transaction a line, the number of cache lines of each epoch",
+		Example: `  whale mirror record --workload transact --epochs 4 --transactions 1000 > t.trace
+  whale mirror compare --trace t.trace`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			workloads, err := f.chosen(cmd.Flags())
+			if err != nil {
+				return err
+			}
+			if len(workloads) != 1 {
+				return errors.New("a trace is of one workload: name it with --workload")
+			}
+			return mirroreval.Record(cmd.OutOrStdout(), workloads[0], f.threads, f.transactions, f.seed)
+		},
+	}
+	f.bind(cmd.Flags())
+	return cmd
+}
