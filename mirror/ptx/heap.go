@@ -3,6 +3,7 @@ package ptx
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"slices"
 	"sync"
 )
@@ -263,6 +264,31 @@ func (t *Tx) find(off uint64) (b block, ok bool) {
 	var state [1]byte
 	t.Read(t.at.stateOf(b), state[:])
 	return b, state[0] == 1
+}
+
+// Blocks are the places and sizes of all allocated blocks, to look for some that nobody refers to. No transaction may be under way.
+func (p *Pool) Blocks() iter.Seq2[uint64, uint64] {
+	return func(yield func(off, size uint64) bool) {
+		at, b := p.at, p.region.Bytes()
+		for i := uint64(0); i < at.chunks; {
+			word := p.region.Load64(at.chunkWords() + 8*i)
+			if word&0xff == large {
+				if !yield(at.chunk(i), word>>8*chunkSize) {
+					return
+				}
+				i += word >> 8
+				continue
+			}
+			if class := int(word&0xff) - 1; class >= 0 {
+				for j := range blocksOf(class) {
+					if b[at.chunk(i)+j] == 1 && !yield(at.chunk(i)+firstOf(class)+j*classes[class], classes[class]) {
+						return
+					}
+				}
+			}
+			i++
+		}
+	}
 }
 
 // committed hands on what a transaction has left over or freed.

@@ -10,30 +10,55 @@ import (
 	"pgregory.net/rapid"
 
 	"whale/mirror"
+	"whale/mirror/mirrortest"
 	"whale/mirror/ptx"
+	"whale/pmem"
 )
 
 var logs = []ptx.Log{ptx.Undo, ptx.Redo}
+
+// size is that of a region with a few chunks.
+const size = 96 << 10
+
+// reopen opens what a crash left of one side, alone.
+func reopen(t testing.TB, m pmem.Memory, o ptx.Options) *ptx.Pool {
+	t.Helper()
+	p, err := ptx.Open(mirrortest.Alone(t, m, 2), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func begin(t testing.TB, p *ptx.Pool) *ptx.Tx {
+	t.Helper()
+	tx, err := p.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tx
+}
 
 // TestAgainstModel: whatever transactions do and however they end, the pool is what a map of byte slices is.
 func TestAgainstModel(t *testing.T) {
 	for _, log := range logs {
 		t.Run(log.String(), func(t *testing.T) {
 			rapid.Check(t, func(rt *rapid.T) {
-				w := newWorld(t, 1, mirror.None, ptx.Options{Log: log, Lanes: 2, LogSize: 2048, Root: 64})
+				m := pmem.Simulate(mirror.HeadSize+size, pmem.ADR, 1)
+				pool := reopen(t, m, ptx.Options{Log: log, Lanes: 2, LogSize: 2048, Root: 64})
 				root := make([]byte, 64)
 				blocks := map[uint64][]byte{}
 				for range rapid.IntRange(1, 12).Draw(rt, "transactions") {
 					if rapid.IntRange(0, 9).Draw(rt, "restart") == 0 {
-						w.here = w.here.ProcessCrash()
-						w.open(mirror.None, ptx.Options{})
+						m = m.ProcessCrash()
+						pool = reopen(t, m, ptx.Options{})
 					}
-					tx := begin(t, w.pool)
+					tx := begin(t, pool)
 					newRoot, newBlocks := bytes.Clone(root), map[uint64][]byte{}
 					for at, b := range blocks {
 						newBlocks[at] = bytes.Clone(b)
 					}
-					full := runSteps(rt, w.pool, tx, newRoot, newBlocks)
+					full := runSteps(rt, pool, tx, newRoot, newBlocks)
 					abort := rapid.IntRange(0, 3).Draw(rt, "abort") == 0
 					var err error
 					if abort {
@@ -51,7 +76,7 @@ func TestAgainstModel(t *testing.T) {
 					case !abort:
 						root, blocks = newRoot, newBlocks
 					}
-					check(rt, t, w.pool, root, blocks)
+					check(rt, t, pool, root, blocks)
 				}
 			})
 		})
@@ -143,12 +168,22 @@ func pick(rt *rapid.T, blocks map[uint64][]byte) uint64 {
 	return rapid.SampledFrom(places).Draw(rt, "place")
 }
 
+// check compares the pool with the model, the allocations included.
 func check(rt *rapid.T, t testing.TB, pool *ptx.Pool, root []byte, blocks map[uint64][]byte) {
 	tx := begin(t, pool)
 	defer tx.Abort()
 	got := make([]byte, len(root))
 	if tx.Read(pool.Root(), got); !bytes.Equal(got, root) {
 		rt.Fatalf("the root: %s", diff(got, root))
+	}
+	count := 0
+	for p := range pool.Blocks() {
+		if count++; blocks[p] == nil {
+			rt.Fatalf("the block at %d is allocated, and nobody has it", p)
+		}
+	}
+	if count != len(blocks) {
+		rt.Fatalf("%d blocks are allocated, want %d", count, len(blocks))
 	}
 	for p, want := range blocks {
 		got := make([]byte, len(want))
