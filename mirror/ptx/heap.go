@@ -133,16 +133,9 @@ func (t *Tx) takeBlock(class int) (off uint64, ok bool) {
 		}
 	}
 	h := &t.p.heap
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if n := len(h.blocks[class]); n > 0 {
-		off = h.blocks[class][n-1]
-		h.blocks[class] = h.blocks[class][:n-1]
-		return off, true
-	}
-	chunk, ok := h.takeChunks(1)
-	if !ok {
-		return 0, false
+	off, chunk, ok := h.takeFree(class)
+	if !ok || off != 0 {
+		return off, ok
 	}
 	// Whatever becomes of the transaction, this stays. Nobody else may have blocks of the chunk before it is durable: they
 	// would be lost with it.
@@ -155,6 +148,20 @@ func (t *Tx) takeBlock(class int) (off uint64, ok bool) {
 		t.private = append(t.private, block{off: start + firstOf(class) + i*size, class: class})
 	}
 	return start + firstOf(class), true
+}
+
+// takeFree is a free block of a class, or, with off 0, a free chunk. It does all for which others have to wait: the lock is not held
+// while the region is written to, for threads of modelled hardware take turns there.
+func (h *heap) takeFree(class int) (off, chunk uint64, ok bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if n := len(h.blocks[class]); n > 0 {
+		off = h.blocks[class][n-1]
+		h.blocks[class] = h.blocks[class][:n-1]
+		return off, 0, true
+	}
+	chunk, ok = h.takeChunks(1)
+	return 0, chunk, ok
 }
 
 // takeChunks is the first of n free chunks in a row. Under mu.
