@@ -72,6 +72,14 @@ func (s *Store) readReplica(key, dst []byte) ([]byte, Verdict, Version) {
 			value, v, at, _ := s.readIndex(hash, key, dst)
 			return value, v, at
 		}
+		// Most often nothing is pending. Drained first: what was drained before this read began is installed then.
+		if drained := p.drained.Load(); p.installed.Load() >= drained {
+			value, v, at, ok := s.readIndex(hash, key, dst)
+			if ok {
+				return value, v, at
+			}
+			continue
+		}
 		flush, flushing := p.newest(0)
 		s.at(betweenFlushAndChain)
 		for r, ok := p.newest(hash); ok && r.Seq > flush.Seq; r, ok = p.older(r) {
