@@ -212,3 +212,8 @@ func fill(buf []byte, thread int, number uint64) {
 		binary.LittleEndian.PutUint64(buf[i:], mix(number*31+uint64(i)+uint64(thread)<<56))
 	}
 }
+
+// Transactions is how many transactions of a thread the region holds whole.
+func (p *program) Transactions(thread int) uint64 {
+	return (p.next[thread] - 1) / (uint64(p.p.Epochs) * uint64(p.p.Writes))
+}
