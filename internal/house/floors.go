@@ -19,6 +19,8 @@ var Floors = [][]string{
 	{"mirror/*"},
 	{"workload"},
 	{"workload/epochs", "workload/whisper/app"},
+	{"workload/whisper/tm"},
+	{"workload/whisper/btree"},
 	{"workload/whisper/chain", "workload/whisper/crashtest", "workload/whisper/relational"},
 	{"workload/whisper/*"},
 	{"workload/*"},

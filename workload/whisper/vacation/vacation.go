@@ -60,7 +60,7 @@ func (w *Vacation) Name() string { return "vacation" }
 func (w *Vacation) Threads() int { return w.p.Clients }
 
 // Size implements workload.Workload: what the tables take, with as many bookings as customers come to have, and the logs.
-func (w *Vacation) Size() uint64 { return uint64(w.p.Relations)*768 + 16*logSize + 512<<10 }
+func (w *Vacation) Size() uint64 { return uint64(w.p.Relations)*768 + 16*logSize + 160<<10 }
 
 const logSize = 16 << 10
 

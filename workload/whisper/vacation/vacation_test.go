@@ -24,7 +24,7 @@ func mustNew(t testing.TB, p vacation.Params) *vacation.Vacation {
 }
 
 func TestCrash(t *testing.T) {
-	crashtest.Run(t, mustNew(t, vacation.Params{Relations: 8, Clients: 2, User: 60, Range: 100}), crashtest.Options{})
+	crashtest.Run(t, mustNew(t, vacation.Params{Relations: 8, Clients: 2, User: 60, Range: 100}), crashtest.Options{Runs: 4, Transactions: 30})
 }
 
 // prepared is a region with the workload's data, and its memory.
@@ -94,7 +94,7 @@ func TestFindsWhatIsWrong(t *testing.T) {
 // TestShape: transactions of the redo log have four epochs, whatever they do.
 func TestShape(t *testing.T) {
 	rec := epochs.NewRecorder()
-	p, _ := prepared(t, mustNew(t, vacation.Params{Clients: 1}), mirror.Options{Observer: rec})
+	p, _ := prepared(t, mustNew(t, vacation.Params{Relations: 2000, Clients: 1}), mirror.Options{Observer: rec})
 	rec.Reset()
 	if err := p.Run(workload.NewThread(0, 1, app.Still{}), 2000); err != nil {
 		t.Fatal(err)
