@@ -128,6 +128,23 @@ func TestGoesOnWithoutAMirror(t *testing.T) {
 	}
 }
 
+// TestManyWritesAreNotForgotten: a transaction that has written more places than are kept one by one loses none of them.
+func TestManyWritesAreNotForgotten(t *testing.T) {
+	w := mirrortest.New(t, mirrortest.Options{Size: 1 << 20})
+	r := w.Open(mirror.Options{Strategy: mirror.OrderedBuffering, OnLoss: mirror.GoOn})
+	tx := begin(t, r)
+	for i := range uint64(200) {
+		tx.Store64((7919*i%250)*4096, i+1)
+	}
+	w.Net.Crash("M1")
+	commit(t, tx)
+	w.Serve(0, w.There[0].CrashDurable())
+	if err := r.Resync(context.Background(), false); err != nil {
+		t.Fatal(err)
+	}
+	same(t, w, r)
+}
+
 // TestComesAndGoes: mirrors are lost at random, some with a loss of power, and come back; all that was committed while they were there or not
 // is with them afterwards.
 func TestComesAndGoes(t *testing.T) {
