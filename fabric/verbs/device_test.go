@@ -230,6 +230,8 @@ func TestOpenSaysWhatIsThere(t *testing.T) {
 			e, err := Open(Options{Device: c.device, Listen: net.JoinHostPort(c.addr, "0"), Secret: testSecret})
 			if err == nil {
 				e.Close()
+			} else if e != nil {
+				t.Errorf("device %q: an error and an endpoint", c.device)
 			}
 			return err
 		})

@@ -68,7 +68,13 @@ type Endpoint struct {
 var _ fabric.Endpoint = (*Endpoint)(nil)
 
 // Open finds the device, listens, and makes the endpoint.
-func Open(o Options) (fabric.Endpoint, error) { return open(o, 0) }
+func Open(o Options) (fabric.Endpoint, error) {
+	e, err := open(o, 0)
+	if err != nil {
+		return nil, err // and no Endpoint that is a nil pointer
+	}
+	return e, nil
+}
 
 // open: without are send operations to do without, for tests of what replaces them; ^0 is the older way to post.
 func open(o Options, without uint32) (_ *Endpoint, err error) {
@@ -123,9 +129,37 @@ func open(o Options, without uint32) (_ *Endpoint, err error) {
 	if e.listener, err = net.ListenTCP("tcp", addr); err != nil {
 		return nil, fmt.Errorf("verbs: %w", err)
 	}
+	if err = e.follow(); err != nil {
+		e.listener.Close()
+		return nil, err
+	}
 	e.tasks.Add(1)
 	go e.acceptSockets()
 	return e, nil
+}
+
+// follow ends all connections when the device fails: operations that it never completes would wait for ever.
+func (e *Endpoint) follow() error {
+	wait, stop, err := e.dev.follow()
+	if err != nil {
+		return fmt.Errorf("verbs: device %s: its events: %w", e.dev.name, err)
+	}
+	context.AfterFunc(e.life, stop)
+	e.tasks.Go(func() {
+		if failed := wait(); e.life.Err() == nil {
+			e.severAll(failed)
+		}
+	})
+	return nil
+}
+
+func (e *Endpoint) severAll(reason error) {
+	e.mu.Lock()
+	conns := maps.Clone(e.conns)
+	e.mu.Unlock()
+	for c := range conns {
+		c.sever(reason)
+	}
 }
 
 // settle decides what this end offers: it makes a queue pair, which is the only way to find out what the device takes.

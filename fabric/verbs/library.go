@@ -18,9 +18,12 @@ import "C"
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"syscall"
 	"unsafe"
+
+	"golang.org/x/sys/unix"
 )
 
 // This file is the only one that calls C. What C keeps is memory of C's own or mapped memory, by its address as a number;
@@ -322,6 +325,41 @@ func (q *queue) free() error { return errnoOf(C.wv_queue_free(q.c)) }
 
 // takeEvents empties the completion channel.
 func (d *device) takeEvents() { C.wv_take_events(d.channel) }
+
+// follow waits for the device to fail, or for stop to be closed, which ends the wait at once. It holds no thread.
+func (d *device) follow() (wait func() error, stop func(), err error) {
+	if err := errnoOf(C.wv_nonblocking(d.ctx.async_fd)); err != nil {
+		return nil, nil, err
+	}
+	fd, err := unix.FcntlInt(uintptr(d.ctx.async_fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	file := os.NewFile(uintptr(fd), d.name)
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, nil, err
+	}
+	wait = func() (failed error) {
+		err := raw.Read(func(uintptr) bool {
+			for {
+				switch event := C.wv_news(d.ctx); event {
+				case -1:
+					return false
+				case C.IBV_EVENT_DEVICE_FATAL:
+					failed = fmt.Errorf("device %s has failed or was removed", d.name)
+					return true
+				}
+			}
+		})
+		if failed == nil {
+			failed = err
+		}
+		return failed
+	}
+	return wait, func() { file.Close() }, nil
+}
 
 func (d *device) channelFD() int { return int(d.channel.fd) }
 

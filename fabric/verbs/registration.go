@@ -157,12 +157,7 @@ func (e *Endpoint) Revoke(key fabric.Key) error {
 // deregister ends a registration. If the device cannot end the operations under it, their connections are ended.
 func (e *Endpoint) deregister(r *registration) {
 	if err := r.memoryRegion.deregister(); err != nil {
-		e.mu.Lock()
-		conns := maps.Clone(e.conns)
-		e.mu.Unlock()
-		for c := range conns {
-			c.sever(fmt.Errorf("a key was revoked, and the device could not end the operations under it: %w", err))
-		}
+		e.severAll(fmt.Errorf("a key was revoked, and the device could not end the operations under it: %w", err))
 		if err := r.memoryRegion.deregister(); err != nil {
 			return // it stays in flight, and Revoke says so
 		}

@@ -327,3 +327,12 @@ void wv_take_events(struct ibv_comp_channel *channel)
 		ibv_ack_cq_events(cq, 1);
 	}
 }
+
+int wv_news(struct ibv_context *ctx)
+{
+	struct ibv_async_event e;
+	if (ibv_get_async_event(ctx, &e))
+		return -1;
+	ibv_ack_async_event(&e);
+	return e.event_type;
+}

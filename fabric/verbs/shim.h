@@ -82,3 +82,4 @@ int wv_receive(struct wv_queue *, uint64_t id, uint64_t addr, uint32_t length, u
 int wv_poll(struct wv_queue *, int max);
 int wv_arm(struct wv_queue *);
 void wv_take_events(struct ibv_comp_channel *);
+int wv_news(struct ibv_context *); // an asynchronous event, or -1
