@@ -95,14 +95,16 @@ func statusText(status uint32) string {
 
 // deviceNames lists the devices that the library finds.
 func deviceNames() ([]string, error) {
-	var n C.int
-	list, err := C.ibv_get_device_list(&n)
+	list, err := C.ibv_get_device_list(nil)
 	if list == nil {
 		return nil, fmt.Errorf("verbs: listing RDMA devices: %w: are the modules ib_uverbs and that of the card loaded?", err)
 	}
 	defer C.ibv_free_device_list(list)
 	var names []string
-	for _, d := range unsafe.Slice(list, int(n)) {
+	for _, d := range unsafe.Slice(list, 1<<16) { // a null pointer ends the list
+		if d == nil {
+			break
+		}
 		names = append(names, C.GoString(C.ibv_get_device_name(d)))
 	}
 	return names, nil
