@@ -68,6 +68,7 @@ type conn struct {
 	freed    uint64 // work requests that the queue pair is through with
 	silent   int    // work requests since the last signaled one
 	silentOp int    // operations since
+	written  written
 	fence    bool   // the next work request waits for READs before it
 	stalled  bool   // nothing is posted any more, because the operation posted-1 then was bad
 	fault    *fault // the device's first error
@@ -268,6 +269,7 @@ func (c *conn) Caps() fabric.Caps {
 		Atomics:     c.plan.atomics,
 		NativeFlush: c.plan.flushNative || c.plan.flush && c.plan.domain != pmem.ADR,
 		Domain:      c.plan.domain,
+		NonTemporal: c.plan.nonTemporal,
 	}
 }
 

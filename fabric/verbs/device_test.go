@@ -102,20 +102,21 @@ func TestPersistentMemory(t *testing.T) {
 		without uint32
 		native  bool
 		domain  pmem.Domain
+		ordered bool // non-temporal writes are taken
 	}{
-		"FLUSH":                       {Options{Domain: pmem.ADR}, 0, true, pmem.ADR},
-		"READ and DirectWrite":        {Options{Domain: pmem.ADR, DirectWrite: true}, sendFlush, false, pmem.ADR},
-		"nothing that makes it so":    {Options{Domain: pmem.ADR}, sendFlush, false, pmem.None},
-		"the older way, DirectWrite":  {Options{Domain: pmem.ADR, DirectWrite: true}, ^uint32(0), false, pmem.ADR},
-		"memory that needs no flush":  {Options{Domain: pmem.FileShared}, 0, true, pmem.FileShared},
-		"which survives nothing here": {Options{}, 0, true, pmem.None},
+		"FLUSH":                       {Options{Domain: pmem.ADR}, 0, true, pmem.ADR, false},
+		"READ and DirectWrite":        {Options{Domain: pmem.ADR, DirectWrite: true}, sendFlush, false, pmem.ADR, true},
+		"nothing that makes it so":    {Options{Domain: pmem.ADR}, sendFlush, false, pmem.None, false},
+		"the older way, DirectWrite":  {Options{Domain: pmem.ADR, DirectWrite: true}, ^uint32(0), false, pmem.ADR, true},
+		"memory that needs no flush":  {Options{Domain: pmem.FileShared}, 0, true, pmem.FileShared, true},
+		"which survives nothing here": {Options{}, 0, true, pmem.None, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := func(t testing.TB) *fabrictest.Pair { return pair(t, c.o, c.without, memory) }
-			if caps := f(t).AB.Caps(); caps.Domain != c.domain || caps.NativeFlush != c.native {
-				t.Fatalf("%+v, want domain %v, native %v", caps, c.domain, c.native)
+			if caps := f(t).AB.Caps(); caps.Domain != c.domain || caps.NativeFlush != c.native || caps.NonTemporal != c.ordered {
+				t.Fatalf("%+v, want domain %v, native %v, non-temporal %v", caps, c.domain, c.native, c.ordered)
 			}
-			checks := []string{"flush", "random traffic against a model"}
+			checks := []string{"flush", "random traffic against a model", "durable Fence", "non-temporal writes land in order"}
 			if c.native && c.domain == pmem.ADR {
 				checks = append(checks, "rights", "write", "Revoke with operations under way", "ping-pong")
 			}

@@ -14,12 +14,13 @@ import (
 
 // requests is how many work requests an operation takes at most.
 func (c *conn) requests(op *fabric.Op) int {
+	n := 2 + c.written.n // a Flush or Fence of all that was written; a Write may put one range out
 	if op.Kind == fabric.Write || op.Kind == fabric.Read {
-		if n := (op.Len + c.ep.message - 1) / c.ep.message; n > 2 && n <= uint64(len(c.q.requests)) {
-			return int(n)
+		if pieces := (op.Len + c.ep.message - 1) / c.ep.message; pieces <= uint64(len(c.q.requests)-n) {
+			n += int(pieces)
 		}
 	}
-	return 2
+	return n
 }
 
 // add gives the operation a number and, if all is well so far, its work requests.
@@ -100,6 +101,7 @@ func (c *conn) lower(op *fabric.Op, seq uint64) error {
 		if err != nil {
 			return err
 		}
+		defer c.wrote(op, addr, 8)
 		kind := uint8(opCompareSwap)
 		if op.Kind == fabric.FetchAdd {
 			kind = opFetchAdd
@@ -108,7 +110,7 @@ func (c *conn) lower(op *fabric.Op, seq uint64) error {
 	case fabric.Flush:
 		return c.lowerFlush(op, flags, seq)
 	case fabric.Fence:
-		c.readWord(flags, c.scratchKey, c.scratch, 8, seq)
+		return c.lowerFence(op, flags, seq)
 	case fabric.Send:
 		return c.lowerSend(op, flags, seq)
 	}
@@ -116,10 +118,14 @@ func (c *conn) lower(op *fabric.Op, seq uint64) error {
 }
 
 func (c *conn) lowerWrite(op *fabric.Op, flags uint8, seq uint64) error {
+	if err := c.nonTemporal(op); err != nil {
+		return err
+	}
 	rkey, addr, err := remote(op.Remote, op.Len, fabric.RemoteWrite)
 	if err != nil {
 		return err
 	}
+	defer c.wrote(op, addr, op.Len)
 	last := uint8(opWrite)
 	if op.Flags&fabric.Notify != 0 {
 		last = opWriteImm
@@ -175,10 +181,14 @@ func (c *conn) lowerLong(op *fabric.Op, kind, last, flags uint8, rkey uint32, ad
 }
 
 func (c *conn) lowerWrite8(op *fabric.Op, flags uint8, seq uint64) error {
+	if err := c.nonTemporal(op); err != nil {
+		return err
+	}
 	rkey, addr, err := remote(op.Remote, 8, fabric.RemoteWrite)
 	if err != nil {
 		return err
 	}
+	defer c.wrote(op, addr, 8)
 	notify := op.Flags&fabric.Notify != 0
 	w := workRequest{op: opWrite8, flags: flags, rkey: rkey, remote: addr, length: 8}
 	binary.NativeEndian.PutUint64(w.data[:], op.A)
@@ -196,17 +206,61 @@ func (c *conn) lowerWrite8(op *fabric.Op, flags uint8, seq uint64) error {
 	return nil
 }
 
-func (c *conn) lowerFlush(op *fabric.Op, flags uint8, seq uint64) error {
-	needs, native, place := allRights, c.plan.flush, uint8(placeVisible)
+// errNoDomain is why what is to be durable is refused.
+var errNoDomain = fmt.Errorf("%w: the peer's memory survives nothing, or its device has no FLUSH and it does not declare that writes go straight to the memory",
+	fabric.ErrUnsupported)
+
+// nonTemporal: writes are visible in post order. They are durable in that order where visible is durable, and where the
+// peer declares that they pass its caches by.
+func (c *conn) nonTemporal(op *fabric.Op) error {
+	if op.Flags&fabric.NonTemporal != 0 && !c.plan.nonTemporal {
+		return fmt.Errorf("%w: non-temporal writes: the peer does not declare that writes pass its caches by", fabric.ErrUnsupported)
+	}
+	return nil
+}
+
+// wrote notes what a later durable Flush or Fence has to flush.
+func (c *conn) wrote(op *fabric.Op, addr, n uint64) {
+	rkey, rights, _ := openKey(op.Remote.Key)
+	if !c.plan.flushNative || rights&fabric.RemoteFlush == 0 || n == 0 {
+		return
+	}
+	if s, flush := c.written.add(rkey, addr, n, op.Flags&(fabric.WriteThrough|fabric.NonTemporal) != 0); flush {
+		c.flushSpan(0, s)
+	}
+}
+
+// flushSpan makes a range durable by FLUSH; the length of one is 32 bits.
+func (c *conn) flushSpan(flags uint8, s span) {
+	w := workRequest{op: opFlush, flags: flags, rkey: s.rkey, remote: s.from, length: uint32(s.to - s.from), place: placeVisible | placeDurable, level_: levelRange}
+	if s.to-s.from >= 1<<31 {
+		w.length, w.level_ = 0, levelRegion
+	}
+	*c.request() = w
+}
+
+// lowerFence: the request that follows has the fence flag and waits for all these.
+func (c *conn) lowerFence(op *fabric.Op, flags uint8, seq uint64) error {
+	if op.A == fabric.Durable && c.plan.domain == pmem.None {
+		return fmt.Errorf("a durable fence: %w", errNoDomain)
+	}
+	first := c.filled
 	if op.A == fabric.Durable {
-		if c.plan.domain == pmem.None {
-			return fmt.Errorf("%w: a durable flush: the peer's memory survives nothing, or its device has no FLUSH and it does not declare that its writes go straight to the memory", fabric.ErrUnsupported)
+		for s, ok := c.written.throughout(); ok; s, ok = c.written.throughout() {
+			c.flushSpan(flags, s)
 		}
-		switch needs = fabric.RemoteFlush; {
-		case c.plan.flushNative:
-			native, place = true, placeVisible|placeDurable
-		case c.plan.domain == pmem.ADR: // the peer has declared that a READ is enough
-			native = false
+	}
+	if c.filled == first {
+		c.readWord(flags, c.scratchKey, c.scratch, 8, seq)
+	}
+	return nil
+}
+
+func (c *conn) lowerFlush(op *fabric.Op, flags uint8, seq uint64) error {
+	needs := allRights
+	if op.A == fabric.Durable {
+		if needs = fabric.RemoteFlush; c.plan.domain == pmem.None {
+			return fmt.Errorf("a durable flush: %w", errNoDomain)
 		}
 	}
 	off, n := op.Remote.Off, op.Len
@@ -218,13 +272,35 @@ func (c *conn) lowerFlush(op *fabric.Op, flags uint8, seq uint64) error {
 		return err
 	}
 	switch _, rights, _ := openKey(op.Remote.Key); {
-	case native && (n == 0 || n >= 1<<31):
-		if n > 0 { // its end is checked by a Flush of its last byte
-			*c.request() = workRequest{op: opFlush, flags: flags, rkey: rkey, remote: addr + n - 1, length: 1, place: placeVisible, level_: levelRange}
+	case op.A == fabric.Durable && c.plan.flushNative && op.B == fabric.Region:
+		first := c.filled
+		whole := c.written.incomplete(rkey)
+		for s, ok := c.written.ofRegion(rkey); ok; s, ok = c.written.ofRegion(rkey) {
+			if !whole {
+				c.flushSpan(flags, s)
+			}
 		}
-		*c.request() = workRequest{op: opFlush, flags: flags, rkey: rkey, remote: addr, place: place, level_: levelRegion}
-	case native:
-		*c.request() = workRequest{op: opFlush, flags: flags, rkey: rkey, remote: addr, length: uint32(n), place: place, level_: levelRange}
+		switch {
+		case whole:
+			*c.request() = workRequest{op: opFlush, flags: flags, rkey: rkey, remote: addr, place: placeVisible | placeDurable, level_: levelRegion}
+		case c.filled == first: // nothing to do, but the key has to be good
+			c.flushSpan(flags, span{rkey: rkey, from: addr, to: addr + 1})
+		}
+	case op.A == fabric.Durable && c.plan.flushNative && n > 0:
+		if n >= 1<<31 { // its end is checked by a Flush of the last byte
+			c.flushSpan(flags, span{rkey: rkey, from: addr + n - 1, to: addr + n})
+		}
+		c.flushSpan(flags, span{rkey: rkey, from: addr, to: addr + n})
+	case c.plan.flush && (op.A == fabric.Visible || c.plan.domain != pmem.ADR):
+		w := workRequest{op: opFlush, flags: flags, rkey: rkey, remote: addr, length: uint32(n), place: placeVisible, level_: levelRange}
+		if n >= 1<<31 { // its end is checked by a Flush of the last byte
+			w.remote, w.length = addr+n-1, 1
+			*c.request() = w
+		}
+		if n == 0 || n >= 1<<31 {
+			w.remote, w.length, w.level_ = addr, 0, levelRegion
+		}
+		*c.request() = w
 	case rights&fabric.RemoteRead != 0 && (n > 0 || op.B == fabric.Region):
 		c.readWord(flags, rkey, addr+max(n, 1)-1, 1, seq)
 	default: // memory that may not be read: a READ of any other pushes the writes before it as well

@@ -12,8 +12,12 @@
 //	Write8            ATOMIC WRITE, or an aligned 8-byte RDMA WRITE where one side does not have that
 //	CompareSwap …     CmpSwap, FetchAdd
 //	Flush, visible    FLUSH (global visibility), or an RDMA READ behind the writes
-//	Flush, durable    FLUSH (persistence); RDMA READ where the peer declares that it suffices; otherwise refused
+//	Flush, durable    FLUSH (persistence), for a region of what was written; RDMA READ where the peer declares that it
+//	                  suffices; otherwise refused
 //	Fence             RDMA READ of a word that each endpoint has for this, and the fence flag on the next request
+//	Fence, durable    FLUSH (persistence) of what was written through, or the READ; and the fence flag
+//	WriteThrough      noted, for the Fence: no request starts that way without waiting for its end
+//	NonTemporal       nothing more, where visible is durable or the peer declares it; otherwise refused
 //	Send              SEND into a buffer of the provider, copied to the Recv's when that is polled
 //
 // # What is ordered

@@ -83,6 +83,7 @@ type plan struct {
 	atomicWrite bool
 	atomics     bool
 	domain      pmem.Domain // None: no durable Flush
+	nonTemporal bool        // writes become durable in the order in which they become visible
 }
 
 // planFor weighs what this end can send against what the peer serves and declares.
@@ -95,5 +96,6 @@ func planFor(mine feature, peer *offer) plan {
 	if p.domain == pmem.ADR && !p.flushNative && peer.features&directWrite == 0 {
 		p.domain = pmem.None // visible is not durable there, and nothing makes it so
 	}
+	p.nonTemporal = p.domain != pmem.None && (p.domain != pmem.ADR || peer.features&directWrite != 0)
 	return p
 }

@@ -81,17 +81,17 @@ func TestPlan(t *testing.T) {
 		domain       pmem.Domain
 		want         plan
 	}{
-		"all":                            {full, full, pmem.ADR, plan{true, true, true, true, pmem.ADR}},
+		"all":                            {full, full, pmem.ADR, plan{true, true, true, true, pmem.ADR, false}},
 		"the peer has no FLUSH":          {full, atomics, pmem.ADR, plan{atomics: true, domain: pmem.None}},
 		"nor I":                          {0, full, pmem.ADR, plan{domain: pmem.None}},
-		"but it writes past the caches":  {0, directWrite, pmem.ADR, plan{domain: pmem.ADR}},
+		"but it writes past the caches":  {0, directWrite, pmem.ADR, plan{domain: pmem.ADR, nonTemporal: true}},
 		"which I say of my own memory":   {directWrite, 0, pmem.ADR, plan{domain: pmem.None}},
-		"caches are in the domain":       {0, 0, pmem.EADR, plan{domain: pmem.EADR}},
-		"and FLUSH is there":             {full, full, pmem.EADR, plan{true, true, true, true, pmem.EADR}},
-		"a file":                         {0, 0, pmem.FileShared, plan{domain: pmem.FileShared}},
-		"a file needs no FLUSH":          {full, full, pmem.FileShared, plan{true, false, true, true, pmem.FileShared}},
-		"memory that survives nothing":   {full, full | directWrite, pmem.None, plan{true, false, true, true, pmem.None}},
-		"visible only, and past caches":  {flushVisible, flushVisible | directWrite, pmem.ADR, plan{flush: true, domain: pmem.ADR}},
+		"caches are in the domain":       {0, 0, pmem.EADR, plan{domain: pmem.EADR, nonTemporal: true}},
+		"and FLUSH is there":             {full, full, pmem.EADR, plan{true, true, true, true, pmem.EADR, true}},
+		"a file":                         {0, 0, pmem.FileShared, plan{domain: pmem.FileShared, nonTemporal: true}},
+		"a file needs no FLUSH":          {full, full, pmem.FileShared, plan{true, false, true, true, pmem.FileShared, true}},
+		"memory that survives nothing":   {full, full | directWrite, pmem.None, plan{true, false, true, true, pmem.None, false}},
+		"visible only, and past caches":  {flushVisible, flushVisible | directWrite, pmem.ADR, plan{flush: true, domain: pmem.ADR, nonTemporal: true}},
 		"visible only is not persistent": {flushVisible, full, pmem.ADR, plan{flush: true, domain: pmem.None}},
 	} {
 		if got := planFor(c.mine, &offer{features: c.theirs, domain: c.domain}); got != c.want {
