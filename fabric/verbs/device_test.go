@@ -432,3 +432,20 @@ func TestPostAndPollDoNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// TestCloseEndsBothQueuePairs: when Close returns, neither device has a queue pair any more that a packet could reach.
+func TestCloseEndsBothQueuePairs(t *testing.T) {
+	p := pair(t, Options{}, 0, anonymous)
+	a, b := p.AB.(*conn), p.BA.(*conn)
+	if !a.q.alive() || !b.q.alive() {
+		t.Fatal("no queue pairs")
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.q.alive() {
+		t.Error("the peer's is there")
+	}
+}

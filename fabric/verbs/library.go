@@ -322,6 +322,9 @@ func (q *queue) stale() bool { return q.c.events > 0 }
 // end destroys the queue pair. Nothing of it touches memory afterwards, here or from the peer.
 func (q *queue) end() error { return errnoOf(C.wv_queue_end(q.c)) }
 
+// alive says whether the queue pair is there.
+func (q *queue) alive() bool { return q.c.qp != nil }
+
 // free releases the rest.
 func (q *queue) free() error { return errnoOf(C.wv_queue_free(q.c)) }
 
