@@ -139,11 +139,16 @@ func (x *Export) Serve(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	s := server{x: x}
-	landing, err := x.ep.Register(pmem.Heap(64), 0, 64, fabric.LocalOnly)
+	nowhere, err := pmem.Anonymous(64)
 	if err != nil {
 		return err
 	}
-	defer x.ep.Revoke(landing)
+	defer nowhere.Close()
+	landing, err := x.ep.Register(nowhere, 0, 64, fabric.LocalOnly)
+	if err != nil {
+		return err
+	}
+	defer revoke(x.ep, landing)
 	s.landing = landing
 	failed := make(chan error, 1)
 	go func() { failed <- s.accept(ctx) }()

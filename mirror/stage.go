@@ -1,6 +1,8 @@
 package mirror
 
 import (
+	"errors"
+
 	"whale/fabric"
 	"whale/pmem"
 )
@@ -9,6 +11,7 @@ import (
 // a position's place is its remainder.
 type stage struct {
 	ep    fabric.Endpoint
+	mem   *pmem.AnonymousMemory // mapped: devices take no other
 	key   fabric.Key
 	bytes []byte
 	size  uint64 // of the ring; a multiple of 8; scratch follows
@@ -23,12 +26,15 @@ type stage struct {
 type mark struct{ serial, tail uint64 }
 
 func (s *stage) init(ep fabric.Endpoint, size uint64) error {
-	m := pmem.Heap(size + 8)
-	key, err := ep.Register(m, 0, size+8, fabric.LocalOnly)
+	m, err := pmem.Anonymous(size + 8)
 	if err != nil {
 		return err
 	}
-	s.ep, s.key, s.bytes, s.size = ep, key, m.Bytes(), size
+	key, err := ep.Register(m, 0, size+8, fabric.LocalOnly)
+	if err != nil {
+		return errors.Join(err, m.Close())
+	}
+	s.ep, s.mem, s.key, s.bytes, s.size = ep, m, key, m.Bytes(), size
 	return nil
 }
 
@@ -37,8 +43,8 @@ func (s *stage) close() error {
 		return nil
 	}
 	err := revoke(s.ep, s.key)
-	s.key = 0
-	return err
+	s.key, s.bytes = 0, nil
+	return errors.Join(err, s.mem.Close())
 }
 
 // most is the largest n for take: whatever else is lost to alignment and to the end of the ring, it fits into an empty one.
