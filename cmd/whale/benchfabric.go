@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"whale/internal/eval"
+	"whale/internal/loopback"
 )
 
 // benchFabricCmd is `whale bench fabric`.
@@ -47,7 +48,7 @@ OPS/s and MB/s are the message rate and the bandwidth of ib_write_bw and its lik
 			return err
 		},
 	}
-	cmd.Flags().StringSliceVar(&b.Providers, "provider", eval.Providers, "what to measure: shm, tcp, verbs")
+	cmd.Flags().StringSliceVar(&b.Providers, "provider", loopback.Providers, "what to measure: shm, tcp, verbs")
 	cmd.Flags().DurationVar(&b.Duration, "duration", time.Second, "length of each run; there are two for each operation")
 	cmd.Flags().StringVar(&b.Dir, "dir", "", "folder below which a temporary one is made for the memory (default: the system's, for verbs /dev/shm)")
 	cmd.AddCommand(&cobra.Command{

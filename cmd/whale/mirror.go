@@ -10,7 +10,7 @@ func mirrorCmd() *cobra.Command {
 		Use:   "mirror",
 		Short: "Mirror regions of persistent memory, and measure what that costs",
 		Example: `  whale mirror compare
-  whale mirror compare --workload transact --epochs 64 --sensitivity`,
+  whale mirror compare --workload transact --sensitivity`,
 	}
 	cmd.AddCommand(mirrorCompareCmd(), mirrorParamsCmd(), mirrorRecordCmd())
 	return cmd

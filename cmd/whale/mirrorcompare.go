@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"whale/internal/mirroreval"
+	"whale/pmem"
 	"whale/timing"
 	"whale/workload"
 	"whale/workload/trace"
@@ -33,39 +33,31 @@ type workloadFlags struct {
 }
 
 func (f *workloadFlags) bind(fl *pflag.FlagSet) {
-	fl.StringVar(&f.name, "workload", "all", "all; transact, of the shape that flags say; or one of the catalog: "+strings.Join(catalogNames(), ", "))
+	fl.StringVar(&f.name, "workload", "all", "all; custom: transact in the shape that flags say; or a group or workload of the catalog: "+strings.Join(mirroreval.Names(), ", "))
 	fl.StringVar(&f.trace, "trace", "", "replay this file in place of a workload: a transaction a line, the number of cache lines of each epoch")
 	fl.IntVar(&f.threads, "threads", 0, "threads; 0: as many as the workload says")
 	fl.IntVar(&f.transactions, "transactions", 0, "transactions of each thread; 0: as many as give a run enough epochs")
 	fl.Uint64Var(&f.seed, "seed", 1, "seed of everything that varies")
 	def := transact.Default()
-	fl.IntVar(&f.transact.Epochs, "epochs", def.Epochs, "transact: epochs of a transaction")
-	fl.IntVar(&f.transact.Writes, "writes", def.Writes, "transact: writes of an epoch")
-	fl.IntVar(&f.transact.Bytes, "bytes", def.Bytes, "transact: bytes of a write, a multiple of 8")
-	fl.IntVar(&f.transact.Reads, "reads", 0, "transact: loads of lines before the writes of an epoch")
-	fl.DurationVar(&f.transact.Compute, "compute", 0, "transact: computation before each epoch")
-	fl.Uint64Var(&f.transact.Span, "span", def.Span, "transact: bytes of the region in which a thread writes")
-}
-
-func catalogNames() []string {
-	var names []string
-	for _, w := range mirroreval.Catalog() {
-		names = append(names, w.Name())
-	}
-	return names
+	fl.IntVar(&f.transact.Epochs, "epochs", def.Epochs, "custom: epochs of a transaction")
+	fl.IntVar(&f.transact.Writes, "writes", def.Writes, "custom: writes of an epoch")
+	fl.IntVar(&f.transact.Bytes, "bytes", def.Bytes, "custom: bytes of a write, a multiple of 8")
+	fl.IntVar(&f.transact.Reads, "reads", 0, "custom: loads of lines before the writes of an epoch")
+	fl.DurationVar(&f.transact.Compute, "compute", 0, "custom: computation before each epoch")
+	fl.Uint64Var(&f.transact.Span, "span", def.Span, "custom: bytes of the region in which a thread writes")
 }
 
 // shapes are the flags that only Transact has a use for.
 var shapes = []string{"epochs", "writes", "bytes", "reads", "compute", "span"}
 
 // chosen are the workloads that the flags name.
-func (f *workloadFlags) chosen(fl *pflag.FlagSet) ([]workload.Workload, error) {
+func (f *workloadFlags) chosen(fl *pflag.FlagSet) ([]mirroreval.Group, error) {
 	if f.threads < 0 || f.transactions < 0 {
 		return nil, errors.New("--threads and --transactions count: want 0 or more")
 	}
 	for _, name := range shapes {
-		if fl.Changed(name) && (f.name != "transact" || f.trace != "") {
-			return nil, fmt.Errorf("--%s is for --workload transact alone", name)
+		if fl.Changed(name) && (f.name != "custom" || f.trace != "") {
+			return nil, fmt.Errorf("--%s is for --workload custom alone", name)
 		}
 	}
 	switch {
@@ -86,92 +78,119 @@ func (f *workloadFlags) chosen(fl *pflag.FlagSet) ([]workload.Workload, error) {
 		if err != nil {
 			return nil, err
 		}
-		return []workload.Workload{w}, nil
-	case f.name == "transact":
+		return []mirroreval.Group{{Name: "trace", Workloads: []workload.Workload{w}}}, nil
+	case f.name == "custom":
 		f.transact.Threads = max(1, f.threads)
 		w, err := transact.New(f.transact)
 		if err != nil {
 			return nil, err
 		}
-		return []workload.Workload{w}, nil
+		return []mirroreval.Group{{Name: "custom", Workloads: []workload.Workload{w}}}, nil
 	case f.name == "all":
 		return mirroreval.Catalog(), nil
 	}
-	w, err := mirroreval.Find(f.name)
+	g, err := mirroreval.Find(f.name)
 	if err != nil {
 		return nil, err
 	}
-	return []workload.Workload{w}, nil
+	return []mirroreval.Group{g}, nil
+}
+
+// compareFlags say where and how strategies are compared.
+type compareFlags struct {
+	workloadFlags
+	fabric, params, csv, plots, dir string
+	rounds                          int
+	sensitivity                     bool
 }
 
 func mirrorCompareCmd() *cobra.Command {
-	var f workloadFlags
-	var params, csv, plots string
-	var sensitivity bool
+	var f compareFlags
 	cmd := &cobra.Command{
 		Use:   "compare",
-		Short: "Compare the strategies of mirroring on modelled hardware",
-		Long: `Runs workloads under every strategy (none, sm-rc, sm-ob, sm-dd) on a model of the hardware with a virtual clock, and prints
-how long a transaction takes, how many times as long as without a mirror, and how many times as fast as with remote commits
-(sm-rc); for each workload, and in the geometric mean. After each run the data is checked and the mirror compared with it.
+		Short: "Compare the strategies of mirroring, on modelled hardware or on a real fabric",
+		Long: `Runs workloads under every strategy (none, sm-rc, sm-ob, sm-dd) and prints how long a transaction takes, how many times as
+long as without a mirror, and how many times as fast as with remote commits (sm-rc); for each workload, and in the geometric
+mean. After each run the data is checked and the mirror compared with it.
 
-The time is the model's: of persistent-memory instructions, network cards, links, caches and memory; what a workload computes
-besides counts as far as it says so. The model's parameters and their ranges: whale mirror params. Runs with the same
-parameters, seed and workload give the same figures.
+With --fabric model, the default, the time is that of a model of the hardware with a virtual clock: of persistent-memory
+instructions, network cards, links, caches and memory; what a workload computes besides counts as far as it says so. The
+model's parameters and their ranges: whale mirror params. Runs with the same parameters, seed and workload give the same
+figures. --sensitivity repeats everything with each parameter at both ends of its range, and tells which of them move the
+result.
 
---sensitivity repeats everything with each parameter at both ends of its range, and tells which of them move the result.`,
+With --fabric shm, tcp or verbs the time is real, and both sides are in this process: the network is this machine's
+memory, its loopback, or its RDMA device. The memory is files, flushed as persistent memory is.`,
 		Example: `  whale mirror compare
-  whale mirror compare --workload transact --epochs 64 --threads 4 --sensitivity
+  whale mirror compare --workload custom --epochs 64 --threads 4 --sensitivity
+  whale mirror compare --fabric shm --workload transact
   whale mirror params > lab.toml; whale mirror compare --params lab.toml --csv - --plots .`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
-			defer stop()
-			workloads, err := f.chosen(cmd.Flags())
-			if err != nil {
-				return err
-			}
-			c := mirroreval.Compare{Workloads: workloads, Params: timing.Default(), Threads: f.threads, Transactions: f.transactions, Seed: f.seed}
-			if params != "" {
-				if c.Params, err = timing.Load(params); err != nil {
-					return err
-				}
-			}
-			return compareStrategies(ctx, cmd, c, sensitivity, csv, plots)
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
 	}
 	fl := cmd.Flags()
 	f.bind(fl)
-	fl.StringVar(&params, "params", "", "file with parameters of the hardware, TOML; what it does not name keeps its default")
-	fl.StringVar(&csv, "csv", "", "also write the comparison as CSV to this file; -: to standard output instead of the table")
-	fl.StringVar(&plots, "plots", "", "also draw slowdown.svg and speedup.svg into this folder")
-	fl.BoolVar(&sensitivity, "sensitivity", false, "also run with each parameter at both ends of its range")
+	fl.StringVar(&f.fabric, "fabric", "model", "model, shm, tcp or verbs")
+	fl.StringVar(&f.params, "params", "", "model: file with parameters of the hardware, TOML; what it does not name keeps its default")
+	fl.BoolVar(&f.sensitivity, "sensitivity", false, "model: also run with each parameter at both ends of its range")
+	fl.StringVar(&f.dir, "dir", "/dev/shm", "shm, tcp, verbs: folder for the memory's files")
+	fl.IntVar(&f.rounds, "rounds", 5, "shm, tcp, verbs: runs of each, of which the median counts")
+	fl.StringVar(&f.csv, "csv", "", "also write the comparison as CSV to this file; -: to standard output instead of the table")
+	fl.StringVar(&f.plots, "plots", "", "also draw slowdown.svg and speedup.svg into this folder")
 	return cmd
 }
 
-func compareStrategies(ctx context.Context, cmd *cobra.Command, c mirroreval.Compare, sensitivity bool, csv, plots string) error {
-	bar := newBar()
-	c.Progress = bar.count()
-	rows, err := c.Run(ctx)
-	var effects []mirroreval.Effect
-	if err == nil && sensitivity {
-		bar.clear()
-		bar = newBar()
-		c.Progress = bar.count()
-		effects, err = c.Sensitivity(ctx)
-	}
-	bar.clear()
+func (f *compareFlags) run(cmd *cobra.Command) error {
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	groups, err := f.chosen(cmd.Flags())
 	if err != nil {
 		return err
 	}
-	if plots != "" {
-		files, err := mirroreval.WritePlots(plots, rows)
+	c := mirroreval.Compare{Groups: groups, Threads: f.threads, Transactions: f.transactions, Seed: f.seed}
+	params := timing.Default()
+	foreign := []string{"dir", "rounds"}
+	if f.fabric == "model" {
+		if f.params != "" {
+			if params, err = timing.Load(f.params); err != nil {
+				return err
+			}
+		}
+		c.Run = mirroreval.OnModel(params)
+	} else {
+		foreign = []string{"params", "sensitivity"}
+		if f.rounds < 1 {
+			return fmt.Errorf("--rounds %d: want 1 or more", f.rounds)
+		}
+		c.Run, c.Rounds = mirroreval.OnFabric(f.fabric, f.dir, pmem.ADR), f.rounds
+	}
+	for _, name := range foreign {
+		if cmd.Flags().Changed(name) {
+			return fmt.Errorf("--%s says nothing with --fabric %s", name, f.fabric)
+		}
+	}
+	bar := newBar()
+	c.Progress = bar.count()
+	rows, err := c.Rows(ctx)
+	bar.clear()
+	var effects []mirroreval.Effect
+	if err == nil && f.sensitivity {
+		bar = newBar()
+		c.Progress = bar.count()
+		effects, err = c.Sensitivity(ctx, params)
+		bar.clear()
+	}
+	if err != nil {
+		return err
+	}
+	if f.plots != "" {
+		files, err := mirroreval.WritePlots(f.plots, rows)
 		if err != nil {
 			return err
 		}
 		fmt.Fprintln(cmd.ErrOrStderr(), "drawn:", strings.Join(files, ", "))
 	}
-	return writeResult(cmd.OutOrStdout(), csv,
+	return writeResult(cmd.OutOrStdout(), f.csv,
 		func(w io.Writer) error { return mirroreval.WriteTable(w, rows, effects) },
 		func(w io.Writer) error { return mirroreval.WriteCSV(w, rows) })
 }
@@ -227,18 +246,18 @@ func mirrorRecordCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "record --workload NAME",
 		Short: "Print the trace of a workload: a transaction a line, the number of cache lines of each epoch",
-		Example: `  whale mirror record --workload transact --epochs 4 --transactions 1000 > t.trace
+		Example: `  whale mirror record --workload custom --epochs 4 --transactions 1000 > t.trace
   whale mirror compare --trace t.trace`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			workloads, err := f.chosen(cmd.Flags())
+			groups, err := f.chosen(cmd.Flags())
 			if err != nil {
 				return err
 			}
-			if len(workloads) != 1 {
+			if len(groups) != 1 || len(groups[0].Workloads) != 1 {
 				return errors.New("a trace is of one workload: name it with --workload")
 			}
-			return mirroreval.Record(cmd.OutOrStdout(), workloads[0], f.threads, f.transactions, f.seed)
+			return mirroreval.Record(cmd.OutOrStdout(), groups[0].Workloads[0], f.threads, f.transactions, f.seed)
 		},
 	}
 	f.bind(cmd.Flags())

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,14 +20,9 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"whale/fabric"
-	"whale/fabric/shm"
-	"whale/fabric/tcp"
-	"whale/fabric/verbs"
+	"whale/internal/loopback"
 	"whale/pmem"
 )
-
-// Providers of the fabric that every machine can measure. Another one is verbs, on the first RDMA device that is active.
-var Providers = []string{"shm", "tcp"}
 
 // FabricBench measures every operation of the fabric between two processes of this machine: this one initiates, and a
 // second one, which Target starts, has the memory.
@@ -52,7 +46,6 @@ const (
 	fabricBatch  = 64
 	fabricWindow = 4 // batches under way
 	fabricRecvs  = 256
-	fabricSecret = "of a benchmark on one machine, which protects nothing"
 )
 
 // fabricOps are what is measured. All but Send name remote memory.
@@ -81,51 +74,12 @@ func openProvider(provider, dir string) (fabric.Endpoint, *pmem.File, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var e fabric.Endpoint
-	switch provider {
-	case "shm":
-		e, err = shm.Open(dir, shm.Options{Secret: []byte(fabricSecret)})
-	case "tcp":
-		e, err = tcp.Open(tcp.Options{Listen: "127.0.0.1:0", Secret: []byte(fabricSecret), Domain: memory.Domain()})
-	case "verbs":
-		var o verbs.Options
-		if o, err = activeDevice(); err == nil {
-			o.Secret, o.Domain = []byte(fabricSecret), memory.Domain()
-			e, err = verbs.Open(o)
-		}
-	default:
-		err = fmt.Errorf("provider %q: expected one of %v, or verbs", provider, Providers)
-	}
+	e, err := loopback.Open(provider, dir, memory.Domain())
 	if err != nil {
 		memory.Close()
 		return nil, nil, err
 	}
 	return e, memory, nil
-}
-
-// activeDevice is the first RDMA device that can be used, and an address of it.
-func activeDevice() (o verbs.Options, err error) {
-	devices, err := verbs.Devices()
-	if err != nil {
-		return o, err
-	}
-	for _, d := range devices {
-		for _, p := range d.Ports {
-			for _, g := range p.GIDs {
-				o.Device = fmt.Sprintf("%s:%d", d.Name, p.Number)
-				switch ip := net.ParseIP(g.Addr); {
-				case !p.Active:
-				case p.Link == "InfiniBand":
-					o.Listen = "127.0.0.1:0"
-					return o, nil
-				case g.Type == "RoCE v2" && !ip.IsLinkLocalUnicast():
-					o.Listen = net.JoinHostPort(g.Addr, "0")
-					return o, nil
-				}
-			}
-		}
-	}
-	return o, errors.New("no RDMA device of this machine has an active port with an IP address: see whale fabric list")
 }
 
 // fabricOffer is what the target says, as a line of JSON.

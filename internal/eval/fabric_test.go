@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"whale/internal/loopback"
 )
 
 const targetEnv = "WHALE_EVAL_TARGET"
@@ -28,12 +30,12 @@ func TestMain(m *testing.M) {
 // TestFabricBench: every operation is measured on every provider, and the figures are of something that happened.
 func TestFabricBench(t *testing.T) {
 	t.Setenv(targetEnv, "1")
-	b := FabricBench{Providers: Providers, Target: []string{os.Args[0]}, Dir: t.TempDir(), Duration: 20 * time.Millisecond}
+	b := FabricBench{Providers: loopback.Providers, Target: []string{os.Args[0]}, Dir: t.TempDir(), Duration: 20 * time.Millisecond}
 	rows, err := b.Run(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(rows) != len(Providers)*len(fabricOps) {
+	if len(rows) != len(loopback.Providers)*len(fabricOps) {
 		t.Errorf("%d rows", len(rows))
 	}
 	for _, r := range rows {

@@ -35,6 +35,7 @@ var Floors = [][]string{
 	{"internal/config"},
 	{"internal/node"},
 	{"internal/dev"},
+	{"internal/loopback"},
 	{"internal/mirroreval"},
 	{"internal/eval"},
 	{"internal/eval/*"},

@@ -2,39 +2,46 @@ package mirroreval
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"whale/workload"
 	"whale/workload/transact"
+	"whale/workload/whisper"
 )
 
-// Catalog lists the workloads that are compared when nobody names one.
-func Catalog() []workload.Workload {
+// Group is workloads over which a mean makes sense.
+type Group struct {
+	Name      string
+	Workloads []workload.Workload
+}
+
+// Catalog lists the workloads that are compared when nobody names one: the suite's applications, and Transact in some shapes.
+func Catalog() []Group {
+	groups := []Group{{"whisper", whisper.Workloads()}, {"transact", shapes()}}
+	return slices.DeleteFunc(groups, func(g Group) bool { return len(g.Workloads) == 0 })
+}
+
+// shapes are Transact with more and more epochs, and with wide ones.
+func shapes() []workload.Workload {
 	var all []workload.Workload
-	for _, shape := range []struct {
-		name   string
-		params transact.Params
-	}{
-		{"transact-1", transact.Params{Epochs: 1}},
-		{"transact-4", transact.Params{Epochs: 4}},
-		{"transact-16", transact.Params{Epochs: 16}},
-		{"transact-64", transact.Params{Epochs: 64}},
-		{"transact-256", transact.Params{Epochs: 256}},
-		{"transact-16x8", transact.Params{Epochs: 16, Writes: 8}},
-		{"transact-4x64", transact.Params{Epochs: 4, Writes: 64}},
+	for _, p := range []transact.Params{
+		{Epochs: 1}, {Epochs: 4}, {Epochs: 16}, {Epochs: 64}, {Epochs: 256}, {Epochs: 16, Writes: 8}, {Epochs: 4, Writes: 64},
 	} {
-		w, err := transact.New(shape.params)
+		w, err := transact.New(p)
 		if err != nil {
 			panic(err) // constants
 		}
-		all = append(all, Named(shape.name, w))
+		name := fmt.Sprintf("transact-%d", p.Epochs)
+		if p.Writes > 1 {
+			name += fmt.Sprintf("x%d", p.Writes)
+		}
+		all = append(all, named{w, name})
 	}
 	return all
 }
 
-// Named is a workload under another name.
-func Named(name string, w workload.Workload) workload.Workload { return named{w, name} }
-
+// named is a workload under another name.
 type named struct {
 	workload.Workload
 	name string
@@ -42,14 +49,28 @@ type named struct {
 
 func (n named) Name() string { return n.name }
 
-// Find is the workload of the catalog with that name.
-func Find(name string) (workload.Workload, error) {
-	var names []string
-	for _, w := range Catalog() {
-		if w.Name() == name {
-			return w, nil
+// Names lists all groups and workloads of the catalog.
+func Names() (names []string) {
+	for _, g := range Catalog() {
+		names = append(names, g.Name)
+		for _, w := range g.Workloads {
+			names = append(names, w.Name())
 		}
-		names = append(names, w.Name())
 	}
-	return nil, fmt.Errorf("there is no workload %q: choose one of %s", name, strings.Join(names, ", "))
+	return names
+}
+
+// Find is the group of that name, or the workload as a group of one.
+func Find(name string) (Group, error) {
+	for _, g := range Catalog() {
+		if g.Name == name {
+			return g, nil
+		}
+		for _, w := range g.Workloads {
+			if w.Name() == name {
+				return Group{g.Name, []workload.Workload{w}}, nil
+			}
+		}
+	}
+	return Group{}, fmt.Errorf("there is no workload %q: choose one of %s", name, strings.Join(Names(), ", "))
 }

@@ -2,6 +2,7 @@ package mirroreval
 
 import (
 	"image/color"
+	"math"
 	"path/filepath"
 
 	"gonum.org/v1/plot"
@@ -37,16 +38,20 @@ func bars(path, title string, rows []Row, strategies []mirror.Strategy, of func(
 	p.Add(plotter.NewGrid())
 	width := vg.Points(48 / float64(len(strategies)))
 	var names []string
-	for i := range rows {
-		names = append(names, rows[i].Workload)
+	for _, group := range grouped(rows) {
+		for i := range group {
+			names = append(names, group[i].Workload)
+		}
+		names = append(names, "geometric mean")
 	}
-	names = append(names, "geometric mean")
 	for k, s := range strategies {
 		var values plotter.Values
-		for i := range rows {
-			values = append(values, of(&rows[i], s))
+		for _, group := range grouped(rows) {
+			for i := range group {
+				values = append(values, height(of(&group[i], s)))
+			}
+			values = append(values, height(means(group, of)(s)))
 		}
-		values = append(values, Mean(rows, func(r *Row) float64 { return of(r, s) }))
 		chart, err := plotter.NewBarChart(values, width)
 		if err != nil {
 			return err
@@ -59,4 +64,12 @@ func bars(path, title string, rows []Row, strategies []mirror.Strategy, of func(
 	p.Legend.Top = true
 	p.NominalX(names...)
 	return p.Save(vg.Points(80*float64(len(names)+1)), vg.Points(300), path)
+}
+
+// height is that of a bar: none for what is not to be had.
+func height(f float64) float64 {
+	if math.IsNaN(f) {
+		return 0
+	}
+	return f
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/csv"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,46 +21,73 @@ const (
 	PaperDDIODisabled     = 2.9
 )
 
-// WriteTable prints a line for each workload and one with the geometric means, and says where the paper's figures lie. effects
-// may be empty.
+// WriteTable prints a line for each workload and one with the geometric means for each group, and says where the paper's figures
+// lie among those of the first group. effects, of that group, may be empty.
 func WriteTable(out io.Writer, rows []Row, effects []Effect) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(t, "\tthreads\tepochs/tx\tlines/epoch\tnone\tsm-rc\tsm-ob\tsm-dd\tslowdown rc\tob\tdd\tspeed-up ob\tdd\t")
-	for i := range rows {
-		r := &rows[i]
-		fmt.Fprintf(t, "%s\t%d\t%.1f\t%.2f\t", r.Workload, r.Threads, per(r.Shape.Epochs, r.Shape.Transactions), per(r.Shape.Lines, r.Shape.Epochs))
-		for _, s := range mirror.Strategies {
-			fmt.Fprintf(t, "%s\t", micros(r.Each(s)))
+	for _, group := range grouped(rows) {
+		for i := range group {
+			r := &group[i]
+			fmt.Fprintf(t, "%s\t%d\t%.1f\t%.2f\t", r.Workload, r.Threads, r.Shape.Mean, r.Shape.Width)
+			for _, s := range mirror.Strategies {
+				fmt.Fprintf(t, "%s\t", micros(r.Each(s)))
+			}
+			writeRatios(t, r.Slowdown, r.SpeedUp)
 		}
-		writeRatios(t, r.Slowdown, r.SpeedUp)
+		fmt.Fprintf(t, "%s, geometric mean\t\t\t\t\t\t\t\t", group[0].Group)
+		writeRatios(t, means(group, (*Row).Slowdown), means(group, (*Row).SpeedUp))
 	}
-	fmt.Fprintf(t, "geometric mean\t\t\t\t\t\t\t\t")
-	slow := func(s mirror.Strategy) float64 { return Mean(rows, func(r *Row) float64 { return r.Slowdown(s) }) }
-	fast := func(s mirror.Strategy) float64 { return Mean(rows, func(r *Row) float64 { return r.SpeedUp(s) }) }
-	writeRatios(t, slow, fast)
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprint(out, "\nTimes are of one transaction, of its thread. Slowdown: times none. Speed-up: over sm-rc.\n")
+	fmt.Fprint(out, "\nTimes are of one transaction, of its thread. Slowdown: times none. Speed-up: over sm-rc. -: not to be had here.\n")
 	if len(effects) > 0 {
 		if err := writeEffects(out, effects); err != nil {
 			return err
 		}
 	}
-	_, err := fmt.Fprint(out, "\n", verdict(rows, effects))
+	_, err := fmt.Fprint(out, "\n", verdict(grouped(rows)[0], effects))
 	return err
+}
+
+// grouped are the rows of each group: they stand together.
+func grouped(rows []Row) (groups [][]Row) {
+	for start, i := 0, 1; i <= len(rows); i++ {
+		if i == len(rows) || rows[i].Group != rows[start].Group {
+			groups = append(groups, rows[start:i])
+			start = i
+		}
+	}
+	return groups
+}
+
+// means are the geometric means of a ratio by strategy.
+func means(rows []Row, of func(*Row, mirror.Strategy) float64) func(mirror.Strategy) float64 {
+	return func(s mirror.Strategy) float64 { return Mean(rows, func(r *Row) float64 { return of(r, s) }) }
 }
 
 func writeRatios(t io.Writer, slow, fast func(mirror.Strategy) float64) {
 	for _, s := range Mirrored {
-		fmt.Fprintf(t, "%.2f\t", slow(s))
+		fmt.Fprintf(t, "%s\t", number(slow(s), 2))
 	}
-	fmt.Fprintf(t, "%.2f\t%.2f\t\n", fast(mirror.OrderedBuffering), fast(mirror.DDIODisabled))
+	fmt.Fprintf(t, "%s\t%s\t\n", number(fast(mirror.OrderedBuffering), 2), number(fast(mirror.DDIODisabled), 2))
 }
 
-func per(n, of int) float64 { return float64(n) / float64(max(1, of)) }
+// number is a ratio with so many digits; "-": there is none.
+func number(f float64, digits int) string {
+	if math.IsNaN(f) {
+		return "-"
+	}
+	return strconv.FormatFloat(f, 'f', digits, 64)
+}
 
-func micros(d time.Duration) string { return fmt.Sprintf("%.2f us", float64(d)/1000) }
+func micros(d time.Duration) string {
+	if d == 0 {
+		return "-"
+	}
+	return number(float64(d)/1000, 2) + " us"
+}
 
 // writeEffects prints what each parameter moves, the strongest first; those that move nothing by name.
 func writeEffects(out io.Writer, effects []Effect) error {
@@ -103,7 +131,11 @@ func verdict(rows []Row, effects []Effect) string {
 		s     mirror.Strategy
 		paper float64
 	}{{mirror.OrderedBuffering, PaperOrderedBuffering}, {mirror.DDIODisabled, PaperDDIODisabled}} {
-		mean := Mean(rows, func(r *Row) float64 { return r.SpeedUp(c.s) })
+		mean := means(rows, (*Row).SpeedUp)(c.s)
+		if math.IsNaN(mean) {
+			fmt.Fprintf(&b, "%v is not to be had here for all workloads, so nothing can be said beside the paper's %.1f.\n", c.s, c.paper)
+			continue
+		}
 		low, high := mean, mean
 		each := [2]float64{mean, mean}
 		for i := range rows {
@@ -133,32 +165,43 @@ func verdict(rows []Row, effects []Effect) string {
 	return b.String()
 }
 
-// WriteCSV writes a line for each workload and one with the geometric means.
+// WriteCSV writes a line for each workload and one with the geometric means for each group. What is not to be had is empty.
 func WriteCSV(out io.Writer, rows []Row) error {
 	w := csv.NewWriter(out)
-	w.Write([]string{"workload", "threads", "transactions", "epochs", "lines", "bytes", "none_ns", "sm_rc_ns", "sm_ob_ns", "sm_dd_ns",
-		"slowdown_sm_rc", "slowdown_sm_ob", "slowdown_sm_dd", "speedup_sm_ob", "speedup_sm_dd"})
-	number := func(f float64) string { return strconv.FormatFloat(f, 'f', 4, 64) }
-	for i := range rows {
-		r := &rows[i]
-		line := []string{r.Workload, strconv.Itoa(r.Threads), strconv.Itoa(r.Shape.Transactions), strconv.Itoa(r.Shape.Epochs),
-			strconv.Itoa(r.Shape.Lines), strconv.FormatUint(r.Shape.Bytes, 10)}
-		for _, s := range mirror.Strategies {
-			line = append(line, strconv.FormatInt(int64(r.Each(s)), 10))
-		}
+	w.Write([]string{"group", "workload", "threads", "transactions", "epochs_mean", "epochs_p50", "lines_an_epoch", "bytes", "none_ns", "sm_rc_ns",
+		"sm_ob_ns", "sm_dd_ns", "slowdown_sm_rc", "slowdown_sm_ob", "slowdown_sm_dd", "speedup_sm_ob", "speedup_sm_dd"})
+	ratios := func(slow, fast func(mirror.Strategy) float64) (all []string) {
 		for _, s := range Mirrored {
-			line = append(line, number(r.Slowdown(s)))
+			all = append(all, number(slow(s), 4))
 		}
-		w.Write(append(line, number(r.SpeedUp(mirror.OrderedBuffering)), number(r.SpeedUp(mirror.DDIODisabled))))
+		for _, s := range Mirrored[1:] {
+			all = append(all, number(fast(s), 4))
+		}
+		return all
 	}
-	mean := append([]string{"geometric mean"}, make([]string, 9)...)
-	for _, s := range Mirrored {
-		mean = append(mean, number(Mean(rows, func(r *Row) float64 { return r.Slowdown(s) })))
+	write := func(line []string) {
+		for i := range line {
+			line[i] = strings.TrimPrefix(line[i], "-")
+		}
+		w.Write(line)
 	}
-	for _, s := range Mirrored[1:] {
-		mean = append(mean, number(Mean(rows, func(r *Row) float64 { return r.SpeedUp(s) })))
+	for _, group := range grouped(rows) {
+		for i := range group {
+			r := &group[i]
+			line := []string{r.Group, r.Workload, strconv.Itoa(r.Threads), strconv.Itoa(r.Transactions), number(r.Shape.Mean, 2), strconv.Itoa(r.Shape.P50),
+				number(r.Shape.Width, 3), number(r.Shape.Bytes, 1)}
+			for _, s := range mirror.Strategies {
+				each := "-"
+				if r.Time[s] > 0 {
+					each = strconv.FormatInt(int64(r.Each(s)), 10)
+				}
+				line = append(line, each)
+			}
+			write(append(line, ratios(r.Slowdown, r.SpeedUp)...))
+		}
+		mean := append([]string{group[0].Group, "geometric mean"}, make([]string, 10)...)
+		write(append(mean, ratios(means(group, (*Row).Slowdown), means(group, (*Row).SpeedUp))...))
 	}
-	w.Write(mean)
 	w.Flush()
 	return w.Error()
 }

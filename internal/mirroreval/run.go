@@ -1,5 +1,5 @@
 // Package mirroreval measures what mirroring costs: it runs workloads under every strategy of package mirror, on modelled
-// hardware, and compares.
+// hardware or on a real fabric, and compares.
 package mirroreval
 
 import (
@@ -13,6 +13,7 @@ import (
 	"whale/pmem"
 	"whale/timing"
 	"whale/workload"
+	"whale/workload/epochs"
 )
 
 // Subject is a workload with its data prepared once, to be run from the same state again and again.
@@ -21,22 +22,16 @@ type Subject struct {
 	Threads      int
 	Transactions int // of each thread, in one run
 	Seed         uint64
-	Shape        Shape // of a run
+	Shape        epochs.Summary // of a run
 
+	group           string
 	image           []byte           // the memory from which a run starts: a region that was closed orderly
 	primary, mirror *pmem.HeapMemory // of the run under way
 }
 
-// Shape is what a run's transactions looked like, all threads together.
-type Shape struct {
-	Transactions, Epochs int
-	Lines                int // written, epoch by epoch: a line that two epochs write counts twice
-	Bytes                uint64
-}
-
 // NewSubject prepares a workload. threads 0 is the workload's own number. transactions 0 is as many for each thread as
 // give a run about so many epochs, and ten times as many lines at most.
-func NewSubject(w workload.Workload, threads, transactions, epochs int, seed uint64) (*Subject, error) {
+func NewSubject(w workload.Workload, threads, transactions, enough int, seed uint64) (*Subject, error) {
 	if threads == 0 {
 		threads = w.Threads()
 	}
@@ -61,18 +56,18 @@ func NewSubject(w workload.Workload, threads, transactions, epochs int, seed uin
 		if err != nil {
 			return nil, err
 		}
-		each := float64(threads) * max(float64(sample.Epochs), float64(sample.Lines)/10, 1) / float64(max(1, sample.Transactions))
-		s.Transactions = max(20, int(float64(epochs)/each))
+		each := float64(threads) * max(sample.Mean, sample.LinesMean/10, 1)
+		s.Transactions = max(20, int(float64(enough)/each))
 	}
 	s.Shape, err = s.run()
 	return s, err
 }
 
 // run runs the workload without mirrors and without a model and says what its transactions look like.
-func (s *Subject) run() (Shape, error) {
-	var c counter
-	err := s.observe(&switched{to: &c})
-	return c.shape, err
+func (s *Subject) run() (epochs.Summary, error) {
+	rec := epochs.NewRecorder()
+	err := s.observe(&switched{to: rec})
+	return rec.Summary(), err
 }
 
 // idleMachine does nothing.
@@ -81,86 +76,68 @@ type idleMachine struct{ workload.Real }
 // Compute returns at once.
 func (idleMachine) Compute(time.Duration) {}
 
-// counter is a mirror.Observer that counts, one transaction at a time.
-type counter struct {
-	shape Shape
-	lines map[uint64]struct{}
-}
+// Runner runs a subject's transactions once under a strategy and says how long they took. An error that is
+// fabric.ErrUnsupported says that the strategy is not to be had there.
+type Runner func(ctx context.Context, s *Subject, strategy mirror.Strategy) (time.Duration, error)
 
-func (c *counter) Write(_ int, off, n uint64) {
-	if c.lines == nil {
-		c.lines = map[uint64]struct{}{}
-	}
-	for line := off / 64; line*64 < off+n; line++ {
-		c.lines[line] = struct{}{}
-	}
-	c.shape.Bytes += n
-}
-
-func (c *counter) Barrier(int) {
-	if len(c.lines) > 0 {
-		c.shape.Epochs++
-		c.shape.Lines += len(c.lines)
-		clear(c.lines)
-	}
-}
-
-func (c *counter) Commit(int) {
-	c.Barrier(0)
-	c.shape.Transactions++
-}
-
-// Model runs the workload on modelled hardware under a strategy and says how long it took in virtual time. Afterwards the
-// data is checked, and the mirror is compared with it.
-func (s *Subject) Model(p timing.Params, strategy mirror.Strategy) (took time.Duration, err error) {
-	fail := func(err error) (time.Duration, error) {
-		return 0, fmt.Errorf("%s, %v: %w", s.Name(), strategy, err)
-	}
-	m, err := timing.New(p, s.Seed)
-	if err != nil {
-		return 0, err
-	}
-	a, b := m.Node("primary"), m.Node("mirror")
-	copy(s.primary.Bytes(), s.image)
-	var peers []string
-	if strategy != mirror.None {
-		copy(s.mirror.Bytes(), s.image) // both were closed in the same state, so that nothing has to be copied over the fabric
-		x, err := mirror.NewExport(b.Endpoint(), b.Memory(s.mirror))
+// OnModel is the Runner of modelled hardware, in virtual time.
+func OnModel(p timing.Params) Runner {
+	return func(ctx context.Context, s *Subject, strategy mirror.Strategy) (time.Duration, error) {
+		m, err := timing.New(p, s.Seed)
 		if err != nil {
-			return fail(err)
+			return 0, err
 		}
-		b.Listen(x.Answer)
-		peers = []string{b.Endpoint().Addr()}
+		s.reset(s.primary, s.mirror)
+		a, b := m.Node("primary"), m.Node("mirror")
+		var peers []string
+		if strategy != mirror.None {
+			x, err := mirror.NewExport(b.Endpoint(), b.Memory(s.mirror))
+			if err != nil {
+				return 0, err
+			}
+			b.Listen(x.Answer)
+			peers = []string{b.Endpoint().Addr()}
+		}
+		r, err := mirror.Open(ctx, a.Memory(s.primary), a.Endpoint(), peers, mirror.Options{Strategy: strategy, Threads: s.Threads, Idle: m.Idle})
+		if err != nil {
+			return 0, err
+		}
+		program, err := s.Open(r)
+		if err != nil {
+			return 0, err
+		}
+		errs := make([]error, s.Threads)
+		threads := make([]func(), s.Threads)
+		for i := range threads {
+			t := workload.NewThread(i, s.Seed, m)
+			threads[i] = func() { errs[i] = program.Run(t, s.Transactions) }
+		}
+		m.Settle()
+		start := m.Now()
+		m.Run(threads...)
+		took := m.Now() - start
+		if err := errors.Join(errs...); err != nil {
+			return 0, err
+		}
+		return took, s.finish(r, program, s.primary, s.mirror)
 	}
-	r, err := mirror.Open(context.Background(), a.Memory(s.primary), a.Endpoint(), peers, mirror.Options{Strategy: strategy, Threads: s.Threads, Idle: m.Idle})
-	if err != nil {
-		return fail(err)
-	}
-	program, err := s.Open(r)
-	if err != nil {
-		return fail(err)
-	}
-	errs := make([]error, s.Threads)
-	threads := make([]func(), s.Threads)
-	for i := range threads {
-		t := workload.NewThread(i, s.Seed, m)
-		threads[i] = func() { errs[i] = program.Run(t, s.Transactions) }
-	}
-	m.Settle()
-	start := m.Now()
-	m.Run(threads...)
-	took = m.Now() - start
-	if err := errors.Join(errs...); err != nil {
-		return fail(err)
-	}
+}
+
+// reset puts the memories of both sides into the state from which a run starts. Both hold a region that was closed in the same state,
+// so that opening it copies nothing over the fabric.
+func (s *Subject) reset(primary, mirror pmem.Memory) {
+	copy(primary.Bytes(), s.image)
+	copy(mirror.Bytes(), s.image)
+}
+
+// finish ends a run: the data must be right, and the mirror the same.
+func (s *Subject) finish(r *mirror.Region, program workload.Program, primary, copy pmem.Memory) error {
 	if err := program.Check(); err != nil {
-		return fail(err)
+		return err
 	}
-	if strategy != mirror.None && !bytes.Equal(s.primary.Bytes()[mirror.HeadSize:], s.mirror.Bytes()[mirror.HeadSize:]) {
-		return fail(errors.New("the mirror differs from the primary after the last commit"))
+	mirrored := len(r.Mirrors()) > 0
+	if mirrored && !bytes.Equal(primary.Bytes()[mirror.HeadSize:len(s.image)], copy.Bytes()[mirror.HeadSize:len(s.image)]) {
+		return errors.New("the mirror differs from the primary after the last commit")
 	}
-	if err := r.Close(); err != nil {
-		return fail(err)
-	}
-	return took, nil
+	return r.Close()
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"whale/mirror"
+	"whale/pmem"
 	"whale/timing"
 	"whale/workload"
 	"whale/workload/transact"
@@ -17,24 +18,25 @@ import (
 
 // steady is a comparison of Transact without variation.
 func steady(change func(*timing.Params), shapes ...transact.Params) Compare {
-	c := Compare{Params: timing.Default(), Epochs: 2000, Seed: 1}
-	c.Params.Tail.P99, c.Params.Tail.Stall = 1, 0
+	p := timing.Default()
+	p.Tail.P99, p.Tail.Stall = 1, 0
 	if change != nil {
-		change(&c.Params)
+		change(&p)
 	}
-	for _, p := range shapes {
-		w, err := transact.New(p)
+	c := Compare{Run: OnModel(p), Epochs: 2000, Seed: 1, Groups: []Group{{Name: "some"}}}
+	for _, shape := range shapes {
+		w, err := transact.New(shape)
 		if err != nil {
 			panic(err)
 		}
-		c.Workloads = append(c.Workloads, w)
+		c.Groups[0].Workloads = append(c.Groups[0].Workloads, w)
 	}
 	return c
 }
 
 func mustRun(t *testing.T, c Compare) []Row {
 	t.Helper()
-	rows, err := c.Run(context.Background())
+	rows, err := c.Rows(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,8 +117,8 @@ func TestThreads(t *testing.T) {
 			t.Errorf("%v: a transaction of one of four threads takes %v, of one alone %v", s, four.Each(s), one.Each(s))
 		}
 	}
-	if four.Shape.Transactions != 4*one.Shape.Transactions {
-		t.Errorf("four threads ran %d transactions, one %d", four.Shape.Transactions, one.Shape.Transactions)
+	if four.Transactions != 4*one.Transactions {
+		t.Errorf("four threads ran %d transactions, one %d", four.Transactions, one.Transactions)
 	}
 }
 
@@ -149,15 +151,15 @@ func (p *faultyProgram) Check() error { return p.f.check }
 
 // TestFindsFaults: a run whose data is wrong afterwards, or whose mirror differs, has no time.
 func TestFindsFaults(t *testing.T) {
-	base := func() workload.Workload { return steady(nil, transact.Params{}).Workloads[0] }
+	base := func() workload.Workload { return steady(nil, transact.Params{}).Groups[0].Workloads[0] }
 	for want, w := range map[string]workload.Workload{
 		"broken data":           &faulty{Workload: base(), check: errors.New("broken data")},
 		"the mirror differs":    &faulty{Workload: base(), run: func(r *mirror.Region, n int) error { r.Bytes()[5000]++; return commitOne(r) }},
 		"thread 0: out of luck": &faulty{Workload: base(), run: func(*mirror.Region, int) error { return errors.New("out of luck") }},
 		"there is no room":      &faulty{Workload: tooBig{base()}},
 	} {
-		c := Compare{Workloads: []workload.Workload{w}, Params: timing.Default(), Epochs: 200}
-		if _, err := c.Run(context.Background()); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "transact") {
+		c := Compare{Groups: []Group{{"some", []workload.Workload{w}}}, Run: OnModel(timing.Default()), Epochs: 200}
+		if _, err := c.Rows(context.Background()); err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "transact") {
 			t.Errorf("error %v, want one that says %q", err, want)
 		}
 	}
@@ -188,7 +190,7 @@ func TestCancel(t *testing.T) {
 			cancel()
 		}
 	}
-	if _, err := c.Run(ctx); !errors.Is(err, context.Canceled) {
+	if _, err := c.Rows(ctx); !errors.Is(err, context.Canceled) {
 		t.Errorf("a cancelled comparison ended with %v", err)
 	}
 }
@@ -197,9 +199,10 @@ func TestCancel(t *testing.T) {
 func TestReport(t *testing.T) {
 	us := time.Microsecond
 	rows := []Row{
-		{Workload: "a", Threads: 1, Shape: Shape{Transactions: 1, Epochs: 4, Lines: 8}, Time: [4]time.Duration{us, 16 * us, 4 * us, 2 * us}},
-		{Workload: "b", Threads: 2, Shape: Shape{Transactions: 2, Epochs: 4, Lines: 4}, Time: [4]time.Duration{us, 4 * us, 4 * us, 2 * us}},
+		{Group: "g", Workload: "a", Threads: 1, Transactions: 1, Time: [4]time.Duration{us, 16 * us, 4 * us, 2 * us}},
+		{Group: "g", Workload: "b", Threads: 2, Transactions: 2, Time: [4]time.Duration{us, 4 * us, 4 * us, 2 * us}},
 	}
+	rows = append(rows, Row{Group: "h", Workload: "c", Threads: 1, Transactions: 1, Time: [4]time.Duration{us, 4 * us, 2 * us, 0}})
 	effects := []Effect{
 		{Name: "nic.pipeline", Unit: "ns", Min: 80, Max: 250, AtMin: [4]float64{1, 1, 1.5, 3}, AtMax: [4]float64{1, 1, 2.5, 4}},
 		{Name: "cpu.dram_load", Unit: "ns", AtMin: [4]float64{1, 1, 2, 4}, AtMax: [4]float64{1, 1, 2, 4}},
@@ -211,7 +214,7 @@ func TestReport(t *testing.T) {
 	for _, want := range []string{
 		"sm-ob is 2.00 times as fast as sm-rc", "single workloads lie from 1.00 to 4.00", "the mean from 1.50 to 2.50",
 		"The paper's 1.8 is inside the range of what was found, and 1.11 times lower than the mean",
-		"sm-dd is 4.00 times", "neither by more than 1%: cpu.dram_load", "nic.pipeline", "8.00", "16.00 us",
+		"sm-dd is 4.00 times", "neither by more than 1%: cpu.dram_load", "nic.pipeline", "8.00", "16.00 us", "h, geometric mean", " - ",
 	} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the report does not say %q:\n%s", want, out.String())
@@ -222,7 +225,8 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines, err := csv.NewReader(strings.NewReader(out.String())).ReadAll()
-	if err != nil || len(lines) != 4 || lines[3][0] != "geometric mean" || lines[3][13] != "2.0000" || lines[1][10] != "16.0000" || lines[2][9] != "2000" {
+	if err != nil || len(lines) != 6 || lines[3][1] != "geometric mean" || lines[3][15] != "2.0000" || lines[1][12] != "16.0000" || lines[2][11] != "2000" ||
+		lines[4][11] != "" || lines[4][16] != "" || lines[5][16] != "" || lines[5][15] != "2.0000" {
 		t.Errorf("the CSV is %v, %v", lines, err)
 	}
 	files, err := WritePlots(t.TempDir(), rows)
@@ -239,9 +243,11 @@ func TestReport(t *testing.T) {
 
 // TestSensitivity: every parameter is there, and what must matter does.
 func TestSensitivity(t *testing.T) {
+	p := timing.Default()
+	p.Tail.P99, p.Tail.Stall = 1, 0
 	c := steady(nil, transact.Params{Epochs: 16})
 	c.Epochs = 320
-	effects, err := c.Sensitivity(context.Background())
+	effects, err := c.Sensitivity(context.Background(), p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -264,5 +270,38 @@ func TestSensitivity(t *testing.T) {
 	}
 	if e := byName["permission.flags"]; e.Moves() != 1 {
 		t.Errorf("changes of permissions, which no transaction makes, move the result %.3f times", e.Moves())
+	}
+}
+
+// TestOnFabric: the same comparison in real time, with nothing wrong afterwards.
+func TestOnFabric(t *testing.T) {
+	for _, provider := range []string{"shm", "tcp"} {
+		c := steady(nil, transact.Params{Epochs: 3, Threads: 2})
+		c.Run, c.Rounds, c.Transactions = OnFabric(provider, t.TempDir(), pmem.ADR), 2, 20
+		r := mustRun(t, c)[0]
+		for _, s := range []mirror.Strategy{mirror.None, mirror.RemoteCommit, mirror.OrderedBuffering} {
+			if r.Time[s] <= 0 {
+				t.Errorf("%s, %v: %v", provider, s, r.Time[s])
+			}
+		}
+	}
+	c := steady(nil, transact.Params{})
+	c.Run = OnFabric("pigeon", t.TempDir(), pmem.ADR)
+	if _, err := c.Rows(context.Background()); err == nil || !strings.Contains(err.Error(), "pigeon") {
+		t.Errorf("a provider that there is not: %v", err)
+	}
+}
+
+// TestCatalog: names are unique, and each finds what it names.
+func TestCatalog(t *testing.T) {
+	seen := map[string]bool{}
+	for _, name := range Names() {
+		if g, err := Find(name); err != nil || seen[name] || len(g.Workloads) == 0 || g.Name != name && g.Workloads[0].Name() != name {
+			t.Errorf("%s: %+v, %v", name, g, err)
+		}
+		seen[name] = true
+	}
+	if _, err := Find("none of these"); err == nil || !strings.Contains(err.Error(), "transact-16") {
+		t.Errorf("an unknown name: %v", err)
 	}
 }
