@@ -1,0 +1,175 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"whale/fabric"
+	"whale/fabric/shm"
+	"whale/fabric/tcp"
+	"whale/fabric/verbs"
+	"whale/internal/certs"
+	"whale/internal/config"
+	"whale/internal/node"
+	"whale/mirror"
+	"whale/pmem"
+)
+
+// mirrorServe is `whale mirror serve`.
+type mirrorServe struct {
+	file, domain   string
+	size           config.Size
+	fabric, listen string
+	secret, device string
+	direct         bool
+	insecure       bool
+	tls            certs.Files
+}
+
+func mirrorServeCmd() *cobra.Command {
+	var s mirrorServe
+	cmd := &cobra.Command{
+		Use:   "serve --file FILE --secret FILE",
+		Short: "Offer a file to be the mirror of a region",
+		Long: `Offers a file, or a device of persistent memory, to be the mirror of a region that a program on this machine or another one
+keeps (package mirror). The program writes to it by itself: over shared memory and RDMA this process takes no part.
+
+A file that does not exist is made, with --size; it must be as large as the primary's. One primary uses it at a time: when it
+comes back, or another one takes over, nothing of the one before lands any more. To fail over, stop this command and open the
+file as the primary's.
+
+Other programs reach it by the address that is printed. Over shared memory that is the folder FILE.fabric, which is made.`,
+		Example: `  (umask 077; openssl rand -hex 32 > secret)
+  whale mirror serve --file copy --size 64MiB --secret secret
+  whale mirror serve --file copy --size 64MiB --secret secret --fabric tcp --listen 127.0.0.1:7400
+  whale mirror serve --file /dev/dax0.0 --size 1GiB --secret secret --fabric verbs --listen 10.0.0.2:7400 --insecure`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return s.run(cmd) },
+	}
+	fl := cmd.Flags()
+	fl.StringVar(&s.file, "file", "", "the mirror's memory: a file or a device (required)")
+	fl.Var(&s.size, "size", "its size; needed for a file that does not exist and for a device")
+	fl.StringVar(&s.domain, "domain", "auto", "persistence domain: auto, what the file itself gives; adr or eadr, if you know better")
+	fl.StringVar(&s.fabric, "fabric", node.FabricSHM, "how primaries reach it: shm, tcp or verbs")
+	fl.StringVar(&s.listen, "listen", "127.0.0.1:7400", "tcp, verbs: host and port")
+	fl.StringVar(&s.secret, "secret", "", "file with the secret that primaries have, too: 64 hexadecimal digits, mode 0600 (required)")
+	fl.StringVar(&s.device, "device", "", "verbs: the RDMA device; default: the one that has the address")
+	fl.BoolVar(&s.direct, "direct-write", false, "verbs: the card's writes pass the CPU's caches by (DDIO is off)")
+	fl.BoolVar(&s.insecure, "insecure", false, "tcp, verbs: listen beyond this machine without TLS")
+	fl.StringVar(&s.tls.Cert, "tls-cert", "", "tcp: certificate of this side")
+	fl.StringVar(&s.tls.Key, "tls-key", "", "tcp: its key")
+	fl.StringVar(&s.tls.CA, "tls-ca", "", "tcp: authority of all certificates")
+	cmd.MarkFlagRequired("file")
+	cmd.MarkFlagRequired("secret")
+	return cmd
+}
+
+func (s *mirrorServe) run(cmd *cobra.Command) (err error) {
+	ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	memory, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, memory.Close()) }()
+	ep, err := s.endpoint(memory.Domain())
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ep.Close()) }()
+	export, err := mirror.NewExport(ep, memory)
+	if err != nil {
+		return err
+	}
+	label, err := export.Label()
+	if err != nil {
+		return err
+	}
+	out := cmd.OutOrStdout()
+	fmt.Fprintf(out, "serving %s, %d bytes, domain %v, at %s\n", s.file, label.Size, memory.Domain(), ep.Addr())
+	if label.State.Condition == mirror.Blank {
+		fmt.Fprintln(out, "it is blank: the first primary fills it")
+	} else {
+		fmt.Fprintf(out, "it holds region %v, %v\n", label.ID, label.State)
+	}
+	return s.serve(ctx, export)
+}
+
+// serve ends with ctx, or when the file is not there any more.
+func (s *mirrorServe) serve(ctx context.Context, export *mirror.Export) (err error) {
+	defer pmem.Catch(pmem.Arm(), &err)
+	return export.Serve(ctx)
+}
+
+func (s *mirrorServe) open() (*pmem.File, error) {
+	domains := map[string]pmem.Domain{"auto": pmem.None, "adr": pmem.ADR, "eadr": pmem.EADR}
+	domain, ok := domains[s.domain]
+	if !ok {
+		return nil, fmt.Errorf("mirror: --domain %s: want auto, adr or eadr", s.domain)
+	}
+	if _, err := os.Stat(s.file); errors.Is(err, os.ErrNotExist) && s.size == 0 {
+		return nil, fmt.Errorf("mirror: %s does not exist: give --size, that of the primary's file, and it is made", s.file)
+	}
+	if size := uint64(s.size); size != 0 && (size <= mirror.HeadSize || size%64 != 0) { // before it is made
+		return nil, fmt.Errorf("mirror: --size %d: want a multiple of 64 above %d, for the label alone takes that", size, mirror.HeadSize)
+	}
+	return pmem.Map(s.file, uint64(s.size), pmem.Options{Domain: domain})
+}
+
+func (s *mirrorServe) endpoint(domain pmem.Domain) (fabric.Endpoint, error) {
+	secret, err := node.ReadSecret(s.secret)
+	if err != nil {
+		return nil, err
+	}
+	if s.tls.On() && s.fabric != node.FabricTCP {
+		return nil, fmt.Errorf("mirror: TLS goes over tcp only, not over %s", s.fabric)
+	}
+	switch s.fabric {
+	case node.FabricSHM:
+		dir, err := filepath.Abs(s.file + ".fabric")
+		if err != nil {
+			return nil, err
+		}
+		return shm.Open(dir, shm.Options{Secret: secret})
+	case node.FabricTCP:
+		if err := s.reachable(); err != nil {
+			return nil, err
+		}
+		o := tcp.Options{Listen: s.listen, Secret: secret, Domain: domain}
+		if s.tls.On() {
+			if o.TLS, err = s.tls.Load(); err != nil {
+				return nil, err
+			}
+		}
+		return tcp.Open(o)
+	case node.FabricVerbs:
+		if err := s.reachable(); err != nil {
+			return nil, err
+		}
+		return verbs.Open(verbs.Options{Listen: s.listen, Device: s.device, Secret: secret, Domain: domain, DirectWrite: s.direct})
+	}
+	return nil, fmt.Errorf("mirror: --fabric %s: want shm, tcp or verbs", s.fabric)
+}
+
+// reachable refuses an address that others reach, unless somebody has accepted that.
+func (s *mirrorServe) reachable() error {
+	addr, err := net.ResolveTCPAddr("tcp", s.listen)
+	if err != nil {
+		return fmt.Errorf("mirror: --listen %s: %w; want host:port", s.listen, err)
+	}
+	if addr.IP.IsLoopback() || s.insecure || s.tls.On() {
+		return nil
+	}
+	return fmt.Errorf("mirror: %s can be reached from outside, and what primaries write is not encrypted: use TLS (--tls-cert; whale cert makes what it needs), "+
+		"or a loopback address, or accept that with --insecure", s.listen)
+}
