@@ -41,6 +41,9 @@ var Floors = [][]string{
 	{"internal/eval/*"},
 	{"cmd/*"},
 	{"internal/e2e"}, // tests of the built program only
+	{"examples/internal/*"},
+	{"examples/*"},
+	{"examples"},
 	{"lab/steps"},
 	{"lab/*"},
 	{"lab"},
