@@ -45,6 +45,7 @@ type op struct {
 	last    uint64 // WAIT: the seq of the connection's last write
 	behind  *op    // the write of this connection before it, unanswered when it was sent
 	replies []string
+	before  uint64 // exploring: the operations that were answered before it was asked, a bit each
 	text    string // as a user would type it; only for the trace
 }
 
@@ -106,7 +107,7 @@ func (r *run) next(c *client) {
 			return
 		}
 		c.m, c.runs, c.watched, c.seen = m, m.runs, nil, nil
-		c.conn = &command.Client{ID: uint64(c.id + 1), Proto: 2}
+		c.conn = newConn(c)
 	}
 	if o := r.choose(c); o != nil {
 		r.send(c, o)
@@ -115,6 +116,8 @@ func (r *run) next(c *client) {
 		}
 	}
 }
+
+func newConn(c *client) *command.Client { return &command.Client{ID: uint64(c.id + 1), Proto: 2} }
 
 // later lets a client go on after a while.
 func (r *run) later(c *client, after int64) {
