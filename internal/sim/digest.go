@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"reflect"
 	"slices"
+	"sync"
 
 	"whale/fabric/simfab"
 	"whale/internal/command"
@@ -15,9 +16,8 @@ import (
 // digest is a hash of the state of everything that decides about what a run can still do: two runs with equal digests have
 // equal futures. It walks the engines' own structures, so that a new field is part of it by itself.
 type digest struct {
-	h    maphash.Hash
+	b    []byte // what is hashed
 	seen map[uintptr]uint64
-	buf  []byte
 }
 
 var digestSeed = maphash.MakeSeed()
@@ -43,12 +43,31 @@ var apart = map[reflect.Type]bool{
 }
 
 // apartByName are such types that other packages do not show.
-var apartByName = map[string]bool{"shard.past": true, "store.index": true, "store.Tx": true, "store.hooks": true, "shard.readView": true, "sync.Mutex": true, "simfab.conn": true}
+var apartByName = map[string]bool{"shard.past": true, "store.index": true, "store.pending": true, "store.Tx": true, "store.hooks": true, "shard.readView": true, "sync.Mutex": true, "simfab.conn": true}
 
 // scratch are fields of the engine that carry nothing from one step to the next.
 var scratch = map[string]bool{"polled": true, "taken": true, "ahead": true, "spare": true, "out": true, "ops": true, "recs": true, "mine": true, "hashes": true, "pool": true, "arena": true}
 
-func (d *digest) number(v uint64) { maphash.WriteComparable(&d.h, v) }
+func (d *digest) number(v uint64) { d.b = le.AppendUint64(d.b, v) }
+
+// fields are the fields of a struct that count, found once.
+var fields sync.Map // of reflect.Type to []int
+
+func fieldsOf(t reflect.Type) []int {
+	if known, ok := fields.Load(t); ok {
+		return known.([]int)
+	}
+	count := []int{}
+	if !apart[t] && !apartByName[t.String()] {
+		for i := range t.NumField() {
+			if !scratch[t.Field(i).Name] {
+				count = append(count, i)
+			}
+		}
+	}
+	fields.Store(t, count)
+	return count
+}
 
 func (d *digest) walk(v reflect.Value) {
 	switch v.Kind() {
@@ -63,24 +82,18 @@ func (d *digest) walk(v reflect.Value) {
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		d.number(v.Uint())
 	case reflect.String:
-		d.h.WriteString(v.String())
 		d.number(uint64(v.Len()))
+		d.b = append(d.b, v.String()...)
 	case reflect.Pointer, reflect.Interface:
 		d.pointed(v)
 	case reflect.Struct:
-		t := v.Type()
-		if apart[t] || apartByName[t.String()] {
-			return
-		}
-		for i := range v.NumField() {
-			if !scratch[t.Field(i).Name] {
-				d.walk(v.Field(i))
-			}
+		for _, i := range fieldsOf(v.Type()) {
+			d.walk(v.Field(i))
 		}
 	case reflect.Slice:
 		d.number(uint64(v.Len()))
 		if v.Len() > 0 && v.Type().Elem().Kind() == reflect.Uint8 {
-			d.h.Write(v.Bytes())
+			d.b = append(d.b, v.Bytes()...)
 			return
 		}
 		for i := range v.Len() {
@@ -134,27 +147,33 @@ func (d *digest) pointed(v reflect.Value) {
 }
 
 // of is the digest of a run.
-func (d *digest) of(r *run) uint64 {
-	d.h.SetSeed(digestSeed)
-	d.h.Reset()
-	d.seen = map[uintptr]uint64{}
-	used := r.check.f.arena() + r.check.tail + 8192
+func (d *digest) of(r *run, news [3]bool) uint64 {
+	if d.seen == nil {
+		d.seen = map[uintptr]uint64{}
+	}
+	clear(d.seen)
+	d.b = d.b[:0]
+	for _, n := range news {
+		d.walk(reflect.ValueOf(n))
+	}
+	used := r.check.f.arena() + r.check.tail + 4096
 	for _, m := range r.members {
 		d.number(uint64(m.id))
 		if m.eng == nil {
 			continue
 		}
 		b, image := m.mem.Bytes(), m.mem.Image()
-		d.h.Write(b[superblocks:min(used, uint64(len(b)))])
-		d.h.Write(image[superblocks:min(used, uint64(len(b)))])
+		d.b = append(d.b, b[superblocks:min(used, uint64(len(b)))]...)
+		d.b = append(d.b, image[superblocks:min(used, uint64(len(b)))]...)
+		d.number(m.st.Drained())
+		d.number(m.st.Installed())
 		if m.ep.Rung() {
 			d.number(1)
 		}
 		d.walk(reflect.ValueOf(m.eng))
 		for _, o := range r.members {
 			if w := r.way(m, o); w.conn != nil {
-				d.buf = r.net.AppendState(d.buf[:0], w.conn)
-				d.h.Write(d.buf)
+				d.b = r.net.AppendState(d.b, w.conn)
 			}
 		}
 	}
@@ -164,9 +183,9 @@ func (d *digest) of(r *run) uint64 {
 			d.number(uint64(o.fate))
 			d.number(o.before)
 			for _, reply := range o.replies {
-				d.h.WriteString(reply)
+				d.b = append(d.b, reply...)
 			}
 		}
 	}
-	return d.h.Sum64()
+	return maphash.Bytes(digestSeed, d.b)
 }

@@ -58,8 +58,8 @@ type explorer struct {
 	mu    sync.Mutex
 	idle  sync.Cond
 	busy  int
-	known map[uint64]struct{}
-	open  [][]choice // paths to states of which one more choice is to be tried
+	known map[uint64]sleepers // states, and what need not be tried there
+	open  []branch
 	found Explored
 	done  bool
 }
@@ -71,7 +71,7 @@ func Explore(ctx context.Context, s Scope) (*Explored, error) {
 			return nil, fmt.Errorf("an operation at member %d: there are 0 to 2", at)
 		}
 	}
-	x := &explorer{scope: &s, known: map[uint64]struct{}{}, open: [][]choice{nil}}
+	x := &explorer{scope: &s, known: map[uint64]sleepers{}, open: []branch{{}}}
 	x.idle.L = &x.mu
 	workers := s.Workers
 	if workers == 0 {
@@ -106,29 +106,95 @@ func (x *explorer) work() {
 			x.idle.Broadcast()
 			return
 		}
-		path := x.open[len(x.open)-1]
+		b := x.open[len(x.open)-1]
 		x.open = x.open[:len(x.open)-1]
 		x.busy++
 		x.mu.Unlock()
-		w.follow(path)
+		w.follow(b)
 		x.mu.Lock()
 		x.busy--
 		x.idle.Broadcast()
 	}
 }
 
-// enter notes a state. False: it is known, or there is an end to it.
-func (x *explorer) enter(state uint64) bool {
+// enter notes a state, where some choices sleep. It says whether the state is new, and which of the choices that do not
+// sleep now were asleep whenever it was entered before.
+func (x *explorer) enter(state uint64, sleep sleepers) (fresh bool, woken sleepers) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if _, known := x.known[state]; known || x.done {
-		return false
+	if x.done {
+		return false, 0
 	}
-	x.known[state] = struct{}{}
+	if before, known := x.known[state]; known {
+		x.known[state] = before & sleep
+		return false, before &^ sleep
+	}
+	x.known[state] = sleep
 	if x.scope.Most > 0 && len(x.known) >= x.scope.Most {
 		x.done = true
 	}
-	return true
+	return true, 0
+}
+
+// branch is a path to a state, and a choice there at its end, that nobody has tried.
+type branch struct {
+	path  []choice
+	sleep sleepers // behind it
+}
+
+// sleepers are choices that need not be tried: they were tried before another one that has nothing to do with them, and
+// lead to the same states in either order (sleep sets, with states remembered: Godefroid, "Partial-Order Methods for the
+// Verification of Concurrent Systems", 1996). No state is missed. A bit a choice.
+type sleepers uint64
+
+func (c choice) bit() sleepers {
+	switch c.kind {
+	case issue:
+		return 1 << c.a
+	case look:
+		return 1 << (8 + c.a)
+	case land:
+		return 1 << (11 + 4*c.a + min(c.b, 3))
+	}
+	return 0
+}
+
+// awake are those of the sleepers that a choice has nothing to do with, which go on sleeping behind it.
+func (w *walker) awake(sleep sleepers, all []choice, taken choice) (still sleepers) {
+	for _, c := range all {
+		if sleep&c.bit() != 0 && w.independent(c, taken) {
+			still |= c.bit()
+		}
+	}
+	return still
+}
+
+// independent says whether two choices lead to the same state in either order, whatever else happens. What lands concerns
+// the two ends of its way; who looks, or is asked, changes itself and what it posts, and what it reports is seen by P; and
+// what is asked is remembered together with what was answered before.
+func (w *walker) independent(a, b choice) bool {
+	if a.kind > b.kind {
+		a, b = b, a
+	}
+	at := func(c choice) int {
+		if c.kind == issue {
+			return w.at[c.a]
+		}
+		return c.a
+	}
+	switch {
+	case a.kind == crash || b.kind == crash || b.kind == issue || a.kind == issue && b.kind == look:
+		return false
+	case b.kind == look:
+		return a.a != b.a && a.a != 0 && b.a != 0
+	case a.kind == land:
+		if a.a == b.a {
+			return false
+		}
+		// A member of which nobody asks anything looks as soon as something has landed.
+		return w.asked[a.a%3] && w.asked[b.a%3]
+	}
+	return at(a) != b.a/3 && at(a) != b.a%3 && (w.asked[b.a%3] || at(a) != 0)
 }
 
 // walker goes one path after the other.
@@ -140,35 +206,54 @@ type walker struct {
 	ops  []*op
 	path []choice
 	news [3]bool
+
+	at    []int   // of which member each operation is asked
+	asked [3]bool // P, and those of which something is asked
 }
 
 // follow goes a path, and from its end on, where nobody was yet, as far as it leads; what else could be done on the way is
 // left for later.
-func (w *walker) follow(path []choice) {
+func (w *walker) follow(b branch) {
 	w.reset()
-	for _, c := range path {
+	for _, c := range b.path {
 		w.take(c)
 	}
+	sleep := b.sleep
 	for w.r.bad == nil {
 		if n := len(w.path); n > 0 && w.path[n-1].kind == crash {
 			break
 		}
-		if !w.x.enter(w.d.of(w.r)) {
+		fresh, woken := w.x.enter(w.d.of(w.r, w.news), sleep)
+		if !fresh && woken == 0 {
 			return
 		}
-		choices := w.choices()
-		w.x.mu.Lock()
-		w.x.found.Transitions += len(choices)
-		for i := len(choices) - 1; i > 0; i-- {
-			w.x.open = append(w.x.open, append(append([]choice{}, w.path...), choices[i]))
+		all := w.choices()
+		if len(all) == 0 || all[0].kind == crash {
+			w.ended()
+			if len(all) == 0 {
+				break
+			}
 		}
+		var next []branch
+		asleep := sleep
+		for _, c := range all {
+			if c.kind != crash && (fresh && sleep&c.bit() == 0 || woken&c.bit() != 0) {
+				next = append(next, branch{append(append([]choice{}, w.path...), c), w.awake(asleep, all, c)})
+				asleep |= c.bit()
+			} else if c.kind == crash && fresh {
+				next = append(next, branch{path: append(append([]choice{}, w.path...), c)})
+			}
+		}
+		if len(next) == 0 {
+			return
+		}
+		w.x.mu.Lock()
+		w.x.found.Transitions += len(next)
+		w.x.open = append(w.x.open, next[1:]...)
 		w.x.mu.Unlock()
 		w.x.idle.Broadcast()
-		if len(choices) == 0 {
-			w.ended()
-			break
-		}
-		w.take(choices[0])
+		w.take(next[0].path[len(w.path)])
+		sleep = next[0].sleep
 	}
 	w.judge()
 }
@@ -185,6 +270,7 @@ func (w *walker) reset() {
 		panic(err) // the geometry is a constant
 	}
 	w.r, w.ops, w.path, w.news = r, w.ops[:0], w.path[:0], [3]bool{}
+	w.asked, w.at = [3]bool{0: true}, w.at[:0]
 	w.settle()
 	g := r.newGroup()
 	padding := 0
@@ -195,6 +281,8 @@ func (w *walker) reset() {
 		c := &client{r: r, id: len(w.ops), rng: r.rng, m: r.members[at], runs: r.members[at].runs}
 		c.conn = newConn(c)
 		r.clients = append(r.clients, c)
+		w.asked[at] = true
+		w.at = append(w.at, at)
 		w.ops = append(w.ops, make())
 	}
 	for i, at := range s.Writes {
@@ -311,11 +399,12 @@ func (w *walker) take(c choice) {
 	case land:
 		way := &r.ways[c.a]
 		r.net.LandChoice(way.conn, c.b)
-		w.news[way.to.id] = true
+		if w.news[way.to.id] = true; !w.asked[way.to.id] {
+			w.step(way.to)
+		}
 		if r.net.Unpolled(way.conn) > 0 {
 			w.news[way.from.id] = true
 		}
-		w.reports()
 	case crash:
 		m := r.members[c.a]
 		r.check.look()
@@ -334,6 +423,9 @@ func (w *walker) take(c choice) {
 		r.boot(m)
 		w.settle()
 		w.lastReads()
+	}
+	if c.kind != crash {
+		w.reports()
 	}
 	r.check.look()
 	r.events = r.events[:0]

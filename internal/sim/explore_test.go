@@ -9,7 +9,7 @@ import (
 func TestExplore(t *testing.T) {
 	for _, s := range []Scope{
 		{Writes: []int{0}, Reads: []int{1}},
-		//		{Writes: []int{0}, Reads: []int{1, 2}},
+		{Writes: []int{0}, Reads: []int{1, 2}},
 		{Writes: []int{0}, Reads: []int{1}, Large: true},
 		{Writes: []int{0}, Reads: []int{1}, Crash: true},
 		{Writes: []int{0, 0}, Reads: []int{2}, Most: 20000},

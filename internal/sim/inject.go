@@ -73,8 +73,8 @@ func (r *run) strike(e *Fault) {
 		m.mem.Fence()
 		r.say(m, "a bit of byte %d of its memory turns around", at)
 	case "wipe":
-		if r.hurt() || m.id == 0 && (r.c.Policy == "metadata" || len(r.check.records()) == 0) {
-			break // nobody else could have what is lost
+		if r.hurt() || m.id == 0 && !r.check.elsewhere() {
+			break // nobody else has what would be lost
 		}
 		r.crash(m, "")
 		was := m.mem.Simulated

@@ -8,6 +8,7 @@ import (
 
 // backup is what a member other than P keeps.
 type backup struct {
+	whole     uint64 // the end of the last group of which every record is held: a restart cuts the part of another one
 	forwarded uint64 // the successor holds everything up to here
 	sent      uint64 // the forward posted last reaches up to here
 	asked     uint64 // P's questions answered so far
@@ -19,7 +20,7 @@ func (c *Core) beginBackup(v *replication.View) {
 	have := v.Members[v.Self].DataEnd
 	c.end, c.s, c.dw = have, 0, 0
 	c.peers = nil
-	c.backup = backup{forwarded: have, sent: have, toldLoud: have}
+	c.backup = backup{whole: have, forwarded: have, sent: have, toldLoud: have}
 }
 
 func (c *Core) stepBackup(in *replication.Input, out *replication.Effects) {
@@ -61,6 +62,12 @@ func (c *Core) forward(recs []plog.Rec) {
 		return
 	}
 	c.end = recs[len(recs)-1].Seq
+	for i := len(recs) - 1; i >= 0; i-- {
+		if recs[i].Flags.Has(plog.GroupEnd) {
+			c.whole = recs[i].Seq
+			break
+		}
+	}
 	next := c.View.Self + 1
 	if next >= len(c.View.Members) || next <= c.View.Mirrors {
 		// The end of the chain, or a mirror whose successor is one too.
@@ -93,7 +100,7 @@ func (c *Core) forward(recs []plog.Rec) {
 // report tells P how far this member is: at once when P asked or would soon be short of room, else when there is nothing
 // better to do; and it rings P only in the first two cases, since P looks by itself ten times a second.
 func (c *Core) report(in *replication.Input, out *replication.Effects) {
-	now := replication.Progress{Drained: in.Drained, Durable: c.end, Forwarded: c.forwarded}
+	now := replication.Progress{Drained: in.Drained, Durable: c.whole, Forwarded: c.forwarded}
 	asked := in.Asked != c.asked
 	full := now.Drained-min(now.Drained, c.toldLoud) >= c.Geo.RingSlots/4
 	quiet := in.Idle && now != c.told

@@ -36,6 +36,10 @@ func (c *Core) beginPrimary(v *replication.View, now int64) {
 			visible: base, durable: m.DataEnd, rungAt: base,
 			reported: replication.Progress{Drained: m.DataEnd, Durable: m.DataEnd, Forwarded: m.DataEnd},
 		}
+		if !c.mirror(i) && m.DataEnd < v.End {
+			// Its log may end inside a group, which a restart cuts: it counts what it says in this view.
+			c.peers[i].durable, c.peers[i].reported.Durable = 0, 0
+		}
 	}
 }
 
