@@ -188,3 +188,19 @@ type Sum uint64
 func (s *Sum) Add(key uint64, b []byte) {
 	*s += Sum(Mix(xxh3.HashSeed(b, key)))
 }
+
+// Room is how many bytes a block of n bytes takes of a region, at most, if there are many: classes of sizes are up to half as large
+// again, and chunks have tables.
+func Room(n int) uint64 { return uint64(n)*3/2 + 24 }
+
+// cached is up to which size data are taken to be in the last-level cache.
+const cached = 8 << 20
+
+// Visit pays for loads of n lines of the data, one after the other.
+func (d *Data) Visit(t *workload.Thread, n int) {
+	if d.Region.Size() <= cached {
+		t.LoadCached(n)
+	} else {
+		t.LoadPM(n)
+	}
+}

@@ -1,0 +1,52 @@
+package whisper_test
+
+import (
+	"strings"
+	"testing"
+
+	"whale/workload/whisper"
+)
+
+// TestApplications runs each of them with its default parameters, checks its data, and prints what its transactions look like beside the
+// originals'. Equal seeds give equal figures, others give others.
+func TestApplications(t *testing.T) {
+	var rows []whisper.Row
+	for _, a := range whisper.Applications {
+		s, err := whisper.Count(a.New(), 1000, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := whisper.Count(a.New(), 1000, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s != again {
+			t.Errorf("%s: equal seeds give %+v and %+v", a.New().Name(), s, again)
+		}
+		if s.Transactions < 1000 {
+			t.Errorf("%s: %d transactions, want 1000 at least", a.New().Name(), s.Transactions)
+		}
+		rows = append(rows, whisper.Row{Application: a, Counted: s})
+	}
+	var b strings.Builder
+	if err := whisper.WriteTable(&b, rows); err != nil {
+		t.Fatal(err)
+	}
+	t.Log("\n" + b.String())
+}
+
+func TestFind(t *testing.T) {
+	names := map[string]bool{}
+	for _, w := range whisper.Workloads() {
+		if names[w.Name()] || w.Threads() < 1 {
+			t.Errorf("%s: twice, or with %d threads", w.Name(), w.Threads())
+		}
+		names[w.Name()] = true
+		if a, err := whisper.Find(strings.ToUpper(w.Name())); err != nil || a.New().Name() != w.Name() {
+			t.Errorf("%s: %v", w.Name(), err)
+		}
+	}
+	if _, err := whisper.Find("nothing"); err == nil || !strings.Contains(err.Error(), "hashmap") {
+		t.Errorf("an application that is not there: %v", err)
+	}
+}
