@@ -4,6 +4,8 @@ import (
 	"whale/workload"
 	"whale/workload/whisper/ctree"
 	"whale/workload/whisper/hashmap"
+	"whale/workload/whisper/memcached"
+	"whale/workload/whisper/redis"
 	"whale/workload/whisper/vacation"
 	"whale/workload/whisper/ycsb"
 )
@@ -14,7 +16,9 @@ var Applications = []Application{
 	{func() workload.Workload { return must(ycsb.New(ycsb.Params{})) }, Measured{"49/50/50 (49.6)", "81.8%", "1.42, 5", "71", "36", "1.2 k"}},
 	{func() workload.Workload { return must(ctree.New(ctree.Params{})) }, Measured{"18/18/18 (18)", "66.7%", "1.56, 6", "28", "12", "0.37 k"}},
 	{func() workload.Workload { return must(hashmap.New(hashmap.Params{})) }, Measured{"20/20/20 (23.7; 5387)", "67.0%", "1.91, 8", "31", "18.5", "0.5 k"}},
+	{func() workload.Workload { return must(redis.New(redis.Params{})) }, Measured{Epochs: "median 6 (recalled)"}},
 	{func() workload.Workload { return must(vacation.New(vacation.Params{})) }, Measured{Epochs: "median 4 (recalled)"}},
+	{func() workload.Workload { return must(memcached.New(memcached.Params{})) }, Measured{Epochs: "median 4 (recalled)"}},
 }
 
 // must is for parameters that are all defaults.

@@ -21,7 +21,7 @@ import (
 	"whale/workload/whisper/app"
 )
 
-// Options say how much is tried. The zero value is 12 transactions in each of 6 runs a strategy.
+// Options say how much is tried. The zero value is 12 transactions in each of 4 runs a strategy.
 type Options struct {
 	Transactions int // of a run, the threads' in turn
 	Runs         int // of each strategy
@@ -32,7 +32,7 @@ func (o *Options) fill() {
 		o.Transactions = 12
 	}
 	if o.Runs == 0 {
-		o.Runs = 6
+		o.Runs = 4
 	}
 }
 
@@ -73,14 +73,17 @@ func Run(t *testing.T, w workload.Workload, o Options) {
 	o.fill()
 	for _, s := range mirror.Strategies {
 		t.Run(s.String(), func(t *testing.T) {
-			losses := 0
-			for seed := range uint64(o.Runs) {
+			losses, runs := 0, o.Runs
+			if s == mirror.None { // less happens in a run
+				runs *= 3
+			}
+			for seed := range uint64(runs) {
 				n, wrong := run(t, w, o, seed, broken{strategy: s})
 				if losses += n; wrong != nil {
 					t.Fatal(wrong)
 				}
 			}
-			if losses < 20*o.Runs {
+			if losses < 30*o.Runs {
 				t.Errorf("only %d losses of power in %d runs", losses, o.Runs)
 			}
 			t.Logf("%d losses of power", losses)
