@@ -7,24 +7,26 @@ import (
 	"whale/workload/whisper"
 )
 
+const transactions = 1000 // of each thread
+
 // TestApplications runs each of them with its default parameters, checks its data, and prints what its transactions look like beside the
 // originals'. Equal seeds give equal figures, others give others.
 func TestApplications(t *testing.T) {
 	var rows []whisper.Row
 	for _, a := range whisper.Applications {
-		s, err := whisper.Count(a.New(), 1000, 1)
+		s, err := whisper.Count(a.New(), transactions, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := whisper.Count(a.New(), 1000, 1)
+		again, err := whisper.Count(a.New(), transactions, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if s != again {
 			t.Errorf("%s: equal seeds give %+v and %+v", a.New().Name(), s, again)
 		}
-		if s.Transactions < 1000 {
-			t.Errorf("%s: %d transactions, want 1000 at least", a.New().Name(), s.Transactions)
+		if s.Transactions < transactions/2 { // some may only read
+			t.Errorf("%s: %d of %d transactions wrote", a.New().Name(), s.Transactions, transactions)
 		}
 		rows = append(rows, whisper.Row{Application: a, Counted: s})
 	}
