@@ -449,3 +449,31 @@ func TestCloseEndsBothQueuePairs(t *testing.T) {
 		t.Error("the peer's is there")
 	}
 }
+
+// TestCloseWhileParked: the owner that waits is woken, and finds nothing.
+func TestCloseWhileParked(t *testing.T) {
+	a, _ := places(t)
+	for range 20 {
+		e := endpoint(t, a, Options{}, 0)
+		woken := make(chan time.Duration)
+		parking := make(chan bool)
+		go func() {
+			start := time.Now()
+			armed := e.Arm()
+			close(parking)
+			if armed {
+				e.Wait(20 * time.Second)
+			}
+			e.Arm()
+			e.Disarm()
+			woken <- time.Since(start)
+		}()
+		<-parking
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if took := <-woken; took > 10*time.Second {
+			t.Fatalf("woken after %v", took)
+		}
+	}
+}

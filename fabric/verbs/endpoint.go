@@ -63,6 +63,7 @@ type Endpoint struct {
 	conns    map[*conn]struct{}
 	scanning sync.Mutex // the owner looks at all completion queues; a queue is freed under it only
 	polled   []*conn    // which
+	gone     bool       // there is no device any more
 }
 
 var _ fabric.Endpoint = (*Endpoint)(nil)
@@ -370,6 +371,9 @@ func (e *Endpoint) Doorbell() int { return e.bell.fd }
 func (e *Endpoint) look(arm bool) (found bool) {
 	e.scanning.Lock()
 	defer e.scanning.Unlock()
+	if e.gone { // Close came while the owner was parked
+		return false
+	}
 	stale := !arm
 	for _, c := range e.polled {
 		c.mu.Lock()
@@ -433,6 +437,9 @@ func (e *Endpoint) release() (err error) {
 		e.bell.stop()
 		err = errors.Join(err, e.bell.close())
 	}
+	e.scanning.Lock()
+	defer e.scanning.Unlock()
+	e.gone = true
 	if e.dev != nil {
 		err = errors.Join(err, e.dev.close())
 	}
