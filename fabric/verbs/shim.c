@@ -146,7 +146,7 @@ int wv_queue_connect(struct wv_queue *q, const struct wv_path *p)
 		return err;
 	memset(&a, 0, sizeof a);
 	a.qp_state = IBV_QPS_RTS;
-	a.timeout = 14; // 67 ms
+	a.timeout = 17; // 0.54 s: what is lost within a message the responder reports at once
 	a.retry_cnt = 7;
 	a.rnr_retry = 7; // for ever
 	a.sq_psn = p->my_psn;
