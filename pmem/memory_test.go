@@ -2,7 +2,9 @@ package pmem
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 	"unsafe"
@@ -11,6 +13,19 @@ import (
 // What every implementation owes, in every domain that this machine has.
 
 func forEachMemory(t *testing.T, size uint64, check func(t *testing.T, m Memory)) {
+	t.Run("Anonymous", func(t *testing.T) {
+		m, err := Anonymous(size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, m)
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := m.Close(); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("closed twice: %v", err)
+		}
+	})
 	for d := None; d <= EADR; d++ {
 		t.Run(fmt.Sprintf("Heap/%v", d), func(t *testing.T) { check(t, HeapOf(size, d)) })
 		t.Run(fmt.Sprintf("Simulated/%v", d), func(t *testing.T) { check(t, Simulate(size, d, 1)) })
