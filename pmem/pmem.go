@@ -5,7 +5,8 @@
 // of a range to the persistence domain and [Memory.Fence] waits for it, so that the pair is what CLWB and SFENCE are
 // on x86. Where the domain needs no flush (shared pages of a file survive the process without one) both cost nothing.
 //
-// Three implementations: [Map] maps a file, or persistent memory as a device; [Heap] is a twin on ordinary memory, for tests under the race detector,
+// Four implementations: [Map] maps a file, or persistent memory as a device; [Anonymous] maps memory that survives nothing;
+// [Heap] is a twin on ordinary memory, for tests under the race detector,
 // which does not see mapped memory; [Simulate] is the crash model, from which tests take the memory that a loss of
 // power could have left.
 //
