@@ -69,6 +69,10 @@ func (l *Log) Recover(visit func(r Record, rec Rec)) (Recovery, error) {
 		return rec, err
 	}
 	l.Commit()
+	// The word was stored by the run before, which may have ended before it was flushed: nothing else would flush it now.
+	if err := makeDurable(l.m, l.g.Control()+OffDurable, 8); err != nil {
+		return rec, fmt.Errorf("plog: %s: durable end: %w", l.name, err)
+	}
 	if err := l.invalidate(l.tail); err != nil {
 		return rec, err
 	}

@@ -12,6 +12,9 @@ import (
 
 // Each rule that is taken away must be missed, within so many seeds.
 func TestBrokenVariantsAreFound(t *testing.T) {
+	if testing.Short() {
+		t.Skip("many seeds")
+	}
 	for _, v := range []struct {
 		name    string
 		broken  Broken

@@ -21,12 +21,13 @@ type checker struct {
 	words  [2]uint64 // S and DW as they were last
 	epoch  uint32    // of S
 	ends   []uint64  // each member's durable end
+	grown  []uint64  // in which run of each member's process that was said
 }
 
 func newChecker(r *run) *checker {
 	return &checker{
 		r: r, f: format{slots: ringSlots, segment: segmentSize, segments: uint64(r.c.Segments)},
-		values: map[int]uint64{}, ends: make([]uint64, r.c.Members),
+		values: map[int]uint64{}, ends: make([]uint64, r.c.Members), grown: make([]uint64, r.c.Members),
 	}
 }
 
@@ -80,6 +81,11 @@ func (k *checker) grew(m *member, end uint64) {
 	image := m.mem.Image()
 	from := k.ends[m.id]
 	k.ends[m.id] = end
+	if _, kept := split(le.Uint64(image[k.f.word(wordDurable):])); k.grown[m.id] == m.runs && kept < min(from, end) {
+		k.r.fail("DurableEnd", "%s says that everything up to record %d is durable here, but a loss of power would leave it saying %d: it may be one step behind, not more than %d", m.name, end, kept, from)
+		return
+	}
+	k.grown[m.id] = m.runs
 	if m.id == 0 {
 		for uint64(len(k.log)) < end {
 			seq := uint64(len(k.log)) + 1

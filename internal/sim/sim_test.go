@@ -55,6 +55,9 @@ func TestSameSeedSameStory(t *testing.T) {
 
 // The kinds of faults really happen: each leaves its mark in some story.
 func TestFaultsStrike(t *testing.T) {
+	if testing.Short() {
+		t.Skip("150 seeds")
+	}
 	f := DefaultFaults()
 	told := map[string]bool{}
 	marks := map[string]string{
