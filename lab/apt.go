@@ -64,6 +64,7 @@ Dir::State::status "/dev/null";
 Dir::Cache "%[1]s/cache";
 APT::Architecture "amd64";
 APT::Sandbox::User "root";
+APT::Update::Error-Mode "any";
 Acquire::IndexTargets::deb::DEP-11::DefaultEnabled "false";
 Acquire::Languages "none";
 `, dir)

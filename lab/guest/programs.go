@@ -74,7 +74,7 @@ func verbsTests(s *step) error {
 	if err != nil {
 		return err
 	}
-	env := []string{"WHALE_VERBS_DAX=" + daxDevice}
+	env := []string{"WHALE_VERBS_DAX=" + daxDevice, "WHALE_VERBS_FSDAX=" + fsdax}
 	for i, name := range []string{"A", "B"} {
 		env = append(env, fmt.Sprintf("WHALE_VERBS_%s=%s,%s,%s", name, deviceName(i), hostAddress(i), hostName(i)))
 	}
