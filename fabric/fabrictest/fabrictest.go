@@ -59,7 +59,8 @@ type Pair struct {
 	// Kill makes B disappear without a word, as a killed process does. B and BA are not used afterwards. Nil: not offered,
 	// and the check is skipped.
 	Kill func()
-	// Patience is how long something that must happen may take. Default: 10 s, or 20,000 calls of Progress.
+	// Patience is how long something that must happen may take. Default: 10 s (times WHALE_TEST_SLOW), or 20,000 calls of
+	// Progress.
 	Patience time.Duration
 }
 

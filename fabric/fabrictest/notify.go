@@ -203,7 +203,7 @@ func checkNoRingLost(r *rig) {
 		}
 	}()
 	defer func() { close(stop); <-posted }()
-	deadline := time.Now().Add(r.Patience + 20*time.Second)
+	deadline := time.Now().Add(3 * max(r.Patience, 10*time.Second))
 	for last := uint64(0); last < rounds; {
 		if v := remote.word(0); v != last {
 			last = v

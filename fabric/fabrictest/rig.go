@@ -3,7 +3,9 @@ package fabrictest
 import (
 	"context"
 	"errors"
+	"os"
 	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -71,12 +73,21 @@ type side struct {
 func newRig(t testing.TB, p *Pair) *rig {
 	t.Helper()
 	if p.Patience == 0 {
-		p.Patience = 10 * time.Second
+		p.Patience = patience()
 	}
 	r := &rig{TB: t, Pair: p}
 	r.a = &side{r: r, ep: p.A, conn: p.AB}
 	r.b = &side{r: r, ep: p.B, conn: p.BA}
 	return r
+}
+
+// patience is ten seconds, or so many times that as WHALE_TEST_SLOW says, for machines that are emulated.
+func patience() time.Duration {
+	times, err := strconv.Atoi(os.Getenv("WHALE_TEST_SLOW"))
+	if err != nil || times < 1 {
+		times = 1
+	}
+	return time.Duration(times) * 10 * time.Second
 }
 
 // area is registered memory with guards around it.

@@ -6,9 +6,10 @@ import (
 	"fmt"
 )
 
-// onMemory makes a test's temporary files files of the file system on persistent memory.
+// onMemory makes a test's temporary files files of the file system on persistent memory. An emulated machine may take its
+// time, the more so on a host that is busy.
 func onMemory(env ...string) []string {
-	return append(env, "TMPDIR="+fsdax, "WHALE_TEST_DAX="+daxDevice, "WHALE_TEST_FSDAX="+fsdax, "WHALE_TEST_DOMAIN="+domain)
+	return append(env, "WHALE_TEST_SLOW=6", "TMPDIR="+fsdax, "WHALE_TEST_DAX="+daxDevice, "WHALE_TEST_FSDAX="+fsdax, "WHALE_TEST_DOMAIN="+domain)
 }
 
 // test runs a test program. What it skips, it says why.

@@ -20,14 +20,14 @@ type Step struct {
 
 // All are the steps in the order in which they run.
 var All = []Step{
-	{Name: "devices", What: "soft-RoCE between two hosts and emulated persistent memory are there (the lab itself)", Limit: time.Minute},
-	{Name: "pmem", What: "pmem on device DAX and on files with MAP_SYNC", Limit: 2 * time.Minute},
-	{Name: "shm", What: "fabric/shm with its memory on persistent memory", Limit: 3 * time.Minute},
-	{Name: "tcp", What: "fabric/tcp with its memory on persistent memory", Limit: 3 * time.Minute},
-	{Name: "verbs", What: "fabric/verbs between two hosts, with native persistent flushes", Limit: 4 * time.Minute, Verbs: true},
-	{Name: "node", What: "a node whose memory is a device", Limit: 2 * time.Minute},
-	{Name: "whale-tcp", What: "three nodes on three hosts over TCP, memory on device DAX: redis-cli, redis-benchmark, linearizability", Limit: 4 * time.Minute},
-	{Name: "whale-verbs", What: "the same over verbs", Limit: 5 * time.Minute, Verbs: true},
+	{Name: "devices", What: "soft-RoCE between two hosts and emulated persistent memory are there (the lab itself)", Limit: 2 * time.Minute},
+	{Name: "pmem", What: "pmem on device DAX and on files with MAP_SYNC", Limit: 4 * time.Minute},
+	{Name: "shm", What: "fabric/shm with its memory on persistent memory", Limit: 5 * time.Minute},
+	{Name: "tcp", What: "fabric/tcp with its memory on persistent memory", Limit: 5 * time.Minute},
+	{Name: "verbs", What: "fabric/verbs between two hosts, with native persistent flushes", Limit: 6 * time.Minute, Verbs: true},
+	{Name: "node", What: "a node whose memory is a device", Limit: 4 * time.Minute},
+	{Name: "whale-tcp", What: "three nodes on three hosts over TCP, memory on device DAX: redis-cli, redis-benchmark, linearizability", Limit: 6 * time.Minute},
+	{Name: "whale-verbs", What: "the same over verbs", Limit: 8 * time.Minute, Verbs: true},
 }
 
 // Find is the step of that name.
