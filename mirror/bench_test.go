@@ -72,7 +72,7 @@ func BenchmarkPrimitives(b *testing.B) {
 	for _, c := range []struct {
 		name, provider string
 		there          pmem.Domain
-	}{{"shm", "shm", pmem.FileShared}, {"shm-flushed", "shm", pmem.ADR}, {"tcp", "tcp", pmem.FileShared}} {
+	}{{"shm", "shm", pmem.FileShared}, {"shm-flushed", "shm", pmem.ADR}} {
 		for _, p := range []struct {
 			name  string
 			write fabric.Flags
