@@ -19,7 +19,7 @@
 // # The path of a write
 //
 // Posted (CPU), doorbell (PCIe), card, link, switch, card: here it is acknowledged; then PCIe, then either the cache,
-// where it lies dirty, or the memory controller's write queue, which is durable under ADR, then the media. docs/mirroring.md
+// where it lies dirty, or the memory controller's write queue, which is durable under ADR, then the media. docs/timing.md
 // has the formulas.
 package timing
 
