@@ -191,6 +191,106 @@ func TestWhatCosts(t *testing.T) {
 	}
 }
 
+// TestBacklog: whoever asks for durability waits for what is on its way to a slow memory.
+func TestBacklog(t *testing.T) {
+	const writes, size = 40, 4096
+	for name, c := range map[string]struct {
+		flags fabric.Flags
+		last  func(l *lab) fabric.Op
+	}{
+		"READ behind non-temporal writes": {fabric.NonTemporal, func(l *lab) fabric.Op { return l.read(0, 8) }},
+		"durable FENCE, written through": {fabric.WriteThrough, func(l *lab) fabric.Op {
+			return fabric.Op{Kind: fabric.Fence, Flags: fabric.Signaled, A: fabric.Durable}
+		}},
+		"durable FLUSH, written through":     {fabric.WriteThrough, func(l *lab) fabric.Op { return l.flush(fabric.Durable) }},
+		"durable FLUSH of what is in caches": {0, func(l *lab) fabric.Op { return l.flush(fabric.Durable) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newLab(t, steady(func(p *timing.Params) { p.Memory.Modules, p.Memory.Buffer, p.Memory.WriteQueue = 1, 4, 16 }))
+			start := l.Now()
+			for i := range uint64(writes) {
+				l.post(l.write(i*size, size, c.flags))
+			}
+			l.post(c.last(l))
+			l.wait(l.conn, 1)
+			// All but what the buffer and the queue hold must have reached the media: 2.317 bytes a nanosecond.
+			want := time.Duration(writes*size-4096-16*64) * 1000 / 2317
+			if took := l.Now() - start; took < want {
+				t.Errorf("%v, want the %v at least that the media takes", took, want)
+			}
+		})
+	}
+}
+
+// TestEADRWritesNothingBack: a durable fence behind a write costs the same, whatever a write-back would.
+func TestEADRWritesNothingBack(t *testing.T) {
+	took := func(writeBack float64) time.Duration {
+		l := newLab(t, steady(func(p *timing.Params) { p.Memory.EADR, p.Memory.WriteBack, p.PCIe.Read = true, writeBack, 200 }))
+		return l.takes(func() {
+			l.post(l.write(0, 4096, fabric.WriteThrough), fabric.Op{Kind: fabric.Fence, Flags: fabric.Signaled, A: fabric.Durable})
+			l.wait(l.conn, 1)
+		})
+	}
+	if slow, fast := took(250), took(60); slow != fast {
+		t.Errorf("%v, and %v where a write-back takes 250 ns", fast, slow)
+	}
+}
+
+// TestNothingOvertakes: on one connection work requests become due in the order that the fabric allows, however much their ways
+// vary.
+func TestNothingOvertakes(t *testing.T) {
+	l := newLab(t, steady(func(p *timing.Params) { p.Tail.P99 = 1.6 }))
+	kinds := []fabric.Op{l.write(0, 64, 0), l.write(64, 4096, fabric.WriteThrough), l.write(128, 8, fabric.NonTemporal), l.read(0, 64), l.flush(fabric.Durable),
+		{Kind: fabric.Fence, A: fabric.Durable}, {Kind: fabric.Fence}, l.write(0, 64, fabric.Fenced), l.write(0, 64, fabric.Notify),
+		{Kind: fabric.Write8, Remote: fabric.Addr{Key: l.rkey}}, {Kind: fabric.FetchAdd, Remote: fabric.Addr{Key: l.rkey}}}
+	for i := range 3000 {
+		op := kinds[(i*7+i/11)%len(kinds)]
+		op.Flags &^= fabric.Signaled
+		l.post(op)
+		if i%5 == 0 {
+			l.Compute(300)
+		}
+		if n := timing.Stalled(l.conn); n > 0 {
+			t.Fatalf("after %d posts %d work requests are due ahead of others", i, n)
+		}
+	}
+	l.Settle()
+}
+
+// TestFenced: a Fenced request starts when the answer of the Read before it is here.
+func TestFenced(t *testing.T) {
+	took := func(f fabric.Flags) time.Duration {
+		l := newLab(t, steady())
+		return l.takes(func() {
+			l.post(l.read(4096, 8), l.write(0, 64, fabric.Signaled|f))
+			l.wait(l.conn, 2)
+		})
+	}
+	if free, fenced := took(0), took(fabric.Fenced); fenced < free+time.Microsecond {
+		t.Errorf("READ and WRITE take %v, with the WRITE Fenced %v: want a round trip more", free, fenced)
+	}
+}
+
+// TestStall: a thread that handles messages is kept from it now and then.
+func TestStall(t *testing.T) {
+	l := newLab(t, steady(func(p *timing.Params) { p.Tail.Stall = 0.01 }))
+	long := 0
+	for range 2000 {
+		l.back.Post([]fabric.Op{{Kind: fabric.Recv, Local: fabric.Span{Key: l.rkey}, Len: 64}})
+		l.post(fabric.Op{Kind: fabric.Send, Local: fabric.Span{Key: l.lkey}, Len: 8})
+		start := l.Now()
+		l.wait(l.back, 1)
+		if took := l.Now() - start; took > 100*time.Microsecond+5*time.Microsecond {
+			t.Fatalf("a message took %v", took)
+		} else if took > 10*time.Microsecond {
+			long++
+		}
+	}
+	if long < 5 || long > 50 {
+		t.Errorf("%d of 2000 messages met a stall of 10 us or more, want about 20", long)
+	}
+}
+
 // TestCold: a card that cannot hold all connections fetches their state, and more than once.
 func TestCold(t *testing.T) {
 	mean := func(conns int) time.Duration {
