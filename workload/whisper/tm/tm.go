@@ -29,27 +29,29 @@ type Memory struct {
 	pool  *ptx.Pool
 	bytes []byte // of the region
 	redo  bool   // what a transaction writes is not there before its Commit
-	// locks are those of lines, by hash: 0 free, n > 0 shared by n, -1 exclusive.
-	locks [tableSize]atomic.Int32
-	// cached is which line each place of a direct-mapped cache holds, to tell the machine what loads cost.
-	cached [tableSize]atomic.Uint32
+	// locks are those of lines, by the last bits of their number: 0 free, n > 0 shared by n, -1 exclusive.
+	locks []atomic.Int32
+	// cached is which line each place of a direct-mapped cache holds (the line's number without the bits that are the place's), to tell
+	// the machine what loads cost.
+	cached []atomic.Uint32
 
 	mu   sync.Mutex
 	free []*Tx
 }
 
 const (
-	lineSize  = 64
-	tableBits = 18 // a cache of 16 MiB
-	tableSize = 1 << tableBits
+	lineSize = 64
+	maxSlots = 1 << 18 // a cache of 16 MiB
 )
 
 // New is the transactional memory of a pool. The modelled cache holds the region's beginning.
 func New(pool *ptx.Pool) *Memory {
 	m := &Memory{pool: pool, bytes: pool.Region().Bytes(), redo: pool.Log() == ptx.Redo}
-	for i := range m.cached {
-		m.cached[i].Store(uint32(i))
+	slots := 1
+	for slots < maxSlots && slots < len(m.bytes)/lineSize {
+		slots *= 2
 	}
+	m.locks, m.cached = make([]atomic.Int32, slots), make([]atomic.Uint32, slots)
 	return m
 }
 
@@ -143,7 +145,7 @@ func (t *Tx) release() {
 func (m *Memory) Look(f func(tx *Tx) error) error { return f(&Tx{m: m}) }
 
 // slot is where a line's lock is. Lines that share one share their fate.
-func slot(line uint64) uint32 { return uint32(line) % tableSize }
+func (m *Memory) slot(line uint64) uint32 { return uint32(line) & uint32(len(m.locks)-1) }
 
 // lock takes the locks of [off, off+n).
 func (t *Tx) lock(off, n uint64, exclusive bool) {
@@ -151,7 +153,7 @@ func (t *Tx) lock(off, n uint64, exclusive bool) {
 		return
 	}
 	for line := off / lineSize; line <= (off+n-1)/lineSize; line++ {
-		i := slot(line)
+		i := t.m.slot(line)
 		has, ok := t.held[i]
 		if has || ok && !exclusive {
 			continue
@@ -175,16 +177,17 @@ func (t *Tx) lock(off, n uint64, exclusive bool) {
 			panic(conflict{})
 		}
 		t.held[i] = exclusive
-		t.touch(line)
+		t.touch(line, i)
 	}
 }
 
 // touch counts the load of a line that the transaction had not seen.
-func (t *Tx) touch(line uint64) {
-	if c := &t.m.cached[slot(line)]; c.Load() == uint32(line) {
+func (t *Tx) touch(line uint64, slot uint32) {
+	tag := uint32(line / uint64(len(t.m.cached)))
+	if c := &t.m.cached[slot]; c.Load() == tag {
 		t.loads.cached++
 	} else {
-		c.Store(uint32(line))
+		c.Store(tag)
 		t.loads.pm++
 	}
 }
@@ -202,7 +205,7 @@ func (t *Tx) pay() {
 }
 
 // mine says whether the transaction has, perhaps, written to the line.
-func (t *Tx) mine(off uint64) bool { return t.held[slot(off/lineSize)] }
+func (t *Tx) mine(off uint64) bool { return t.held[t.m.slot(off/lineSize)] }
 
 // Load64 is the word at off, a multiple of 8.
 func (t *Tx) Load64(off uint64) uint64 {
