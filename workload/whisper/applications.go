@@ -7,6 +7,7 @@ import (
 	"whale/workload/whisper/hashmap"
 	"whale/workload/whisper/memcached"
 	"whale/workload/whisper/redis"
+	"whale/workload/whisper/tpcc"
 	"whale/workload/whisper/vacation"
 	"whale/workload/whisper/ycsb"
 )
@@ -16,6 +17,7 @@ import (
 var Applications = []Application{
 	{func() workload.Workload { return must(echo.New(echo.Params{})) }, Measured{"325/389/416 (380)", "93.1%", "1.40, 17", "542", "265", "12.5 k"}},
 	{func() workload.Workload { return must(ycsb.New(ycsb.Params{})) }, Measured{"49/50/50 (49.6)", "81.8%", "1.42, 5", "71", "36", "1.2 k"}},
+	{func() workload.Workload { return must(tpcc.New(tpcc.Params{})) }, Measured{"143/192/954 (415)", "85.7%", "1.35, 7", "243", "250", "7.1 k"}},
 	{func() workload.Workload { return must(ctree.New(ctree.Params{})) }, Measured{"18/18/18 (18)", "66.7%", "1.56, 6", "28", "12", "0.37 k"}},
 	{func() workload.Workload { return must(hashmap.New(hashmap.Params{})) }, Measured{"20/20/20 (23.7; 5387)", "67.0%", "1.91, 8", "31", "18.5", "0.5 k"}},
 	{func() workload.Workload { return must(redis.New(redis.Params{})) }, Measured{Epochs: "median 6 (recalled)"}},

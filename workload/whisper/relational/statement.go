@@ -97,6 +97,9 @@ func (u Tuple) key(i int) uint64 {
 	return u.t.Indexes[i-1](u)
 }
 
+// Table is the row's table.
+func (u Tuple) Table() *Table { return u.t }
+
 // Key is the primary key.
 func (u Tuple) Key() uint64 { return u.key(Primary) }
 
