@@ -43,7 +43,13 @@ func (cfg *Config) checkFabric() error {
 		if cfg.Dir == "" {
 			return fmt.Errorf("--dir is missing: with --fabric %s, --peers says where members listen, not where this one's data is", cfg.Fabric)
 		}
-		return cfg.checkAddresses()
+		if err := cfg.checkAddresses(); err != nil {
+			return err
+		}
+		if cfg.Fabric == FabricVerbs && !verbs.Built {
+			return verbs.ErrNotBuilt
+		}
+		return nil
 	}
 	return fmt.Errorf("--fabric %q: expected %s, %s or %s", cfg.Fabric, FabricSHM, FabricTCP, FabricVerbs)
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"whale/fabric/verbs"
 	"whale/internal/plog"
 )
 
@@ -295,9 +296,14 @@ func TestConfigErrors(t *testing.T) {
 		"same address":     func(c *Config) { c.Fabric, c.Dir, c.Peers = FabricTCP, "d", []string{"h:1", "h:1"} },
 		"--fabric-listen":  func(c *Config) { c.FabricListen = "127.0.0.1:1" },
 		"fabric address":   func(c *Config) { c.Fabric, c.Dir, c.Peers = FabricTCP, "d", []string{"127.0.0.1:1", "192.0.2.1:1"} },
-		"--insecure":       func(c *Config) { c.Listen = "0.0.0.0:1" },
-		"--threads":        func(c *Config) { c.Threads = MaxThreads + 1 },
-		"mirrors":          func(c *Config) { c.Mirrors = 2 },
+		"--device":         func(c *Config) { c.Device = "mlx5_0" },
+		"--direct-write":   func(c *Config) { c.DirectWrite = true },
+		"encrypts nothing": func(c *Config) {
+			c.Fabric, c.Dir, c.Peers, c.TLS.Cert = FabricVerbs, "d", []string{"127.0.0.1:1", "192.0.2.1:1"}, "cert"
+		},
+		"--insecure": func(c *Config) { c.Listen = "0.0.0.0:1" },
+		"--threads":  func(c *Config) { c.Threads = MaxThreads + 1 },
+		"mirrors":    func(c *Config) { c.Mirrors = 2 },
 	} {
 		c := good()
 		change(&c)
@@ -308,6 +314,11 @@ func TestConfigErrors(t *testing.T) {
 	c := good()
 	if err := c.setDefaults(); err != nil {
 		t.Fatal(err)
+	}
+	c = good()
+	c.Fabric, c.Dir, c.Peers, c.Device = FabricVerbs, "d", []string{"127.0.0.1:1", "127.0.0.1:2"}, "mlx5_0"
+	if err := c.setDefaults(); verbs.Built && err != nil || !verbs.Built && !errors.Is(err, verbs.ErrNotBuilt) {
+		t.Errorf("RDMA built in: %v; %v", verbs.Built, err)
 	}
 }
 
