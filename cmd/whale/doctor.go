@@ -3,7 +3,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -18,6 +20,7 @@ import (
 	"whale/internal/certs"
 	"whale/internal/config"
 	"whale/internal/node"
+	"whale/pmem"
 )
 
 func doctorCmd() *cobra.Command {
@@ -130,27 +133,46 @@ func (d *doctor) arena() uint64 {
 	return node.DefaultArena
 }
 
+// disk looks at the memory that is there, or else at the room for a new one.
 func (d *doctor) disk() {
-	dir := d.folder()
-	if st, err := os.Stat(filepath.Join(dir, "memory")); err == nil {
-		d.add(gradeGood, "data folder", fmt.Sprintf("%s has a memory of %s", dir, bytesText(uint64(st.Size()))), "")
-		return
+	dir, elsewhere := d.folder(), d.settings.Memory
+	path := filepath.Join(dir, "memory")
+	if _, err := os.Lstat(path); err != nil {
+		if elsewhere == "" {
+			d.room(dir, "--dir")
+			return
+		}
+		path = elsewhere
 	}
+	m, err := pmem.Open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && path == elsewhere && filepath.Dir(path) != "/dev":
+		d.room(filepath.Dir(path), "--memory")
+	case err != nil:
+		d.add(gradeBad, "memory", err.Error(), "see to it that it is there (mounted, enabled), or choose another with --memory and --dir")
+	default:
+		d.add(gradeGood, "memory", fmt.Sprintf("%s has %s, persistence domain %v", path, bytesText(uint64(len(m.Bytes()))), m.Domain()), "")
+		m.Close()
+	}
+}
+
+// room looks whether a new memory fits into the folder, which the flag names.
+func (d *doctor) room(dir, flag string) {
 	free, kind, err := space(dir)
 	need := d.arena() + 64<<20
 	switch {
 	case err != nil:
-		d.add(gradeBad, "data folder", fmt.Sprintf("%s: %v", dir, err), "choose another with --dir")
+		d.add(gradeBad, "data folder", fmt.Sprintf("%s: %v", dir, err), "choose another with "+flag)
 	case free < need:
-		d.add(gradeBad, "data folder", fmt.Sprintf("%s free in %s, and a node takes %s", bytesText(free), dir, bytesText(need)), "make room, or choose a smaller --arena or another --dir")
+		d.add(gradeBad, "data folder", fmt.Sprintf("%s free in %s, and a node takes %s", bytesText(free), dir, bytesText(need)), "make room, or choose a smaller --arena or another "+flag)
 	default:
 		d.add(gradeGood, "data folder", fmt.Sprintf("%s free in %s", bytesText(free), dir), "")
 	}
 	if err == nil && kind == unix.NFS_SUPER_MAGIC {
-		d.add(gradeBad, "data folder", dir+" is on a network file system, which maps files differently at each machine", "choose a local disk with --dir")
+		d.add(gradeBad, "data folder", dir+" is on a network file system, which maps files differently at each machine", "choose a local disk with "+flag)
 	}
 	if err == nil && kind == unix.TMPFS_MAGIC {
-		d.add(gradeNote, "data folder", dir+" is in memory: the data ends with the machine", "for data that is to stay, choose a disk with --dir")
+		d.add(gradeNote, "data folder", dir+" is in memory: the data ends with the machine", "for data that is to stay, choose a disk with "+flag)
 	}
 }
 

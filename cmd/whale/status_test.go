@@ -151,6 +151,12 @@ func TestDoctor(t *testing.T) {
 	says(t, dir, fmt.Sprint("doctor --dir a --port ", taken(t)), 1, "BAD +Redis port .*address already in use", "choose another with --listen or --port", "1 findings keep a node from running")
 	says(t, dir, fmt.Sprint("doctor --dir a --fabric tcp --peers 127.0.0.1:", taken(t), " --arena 16MiB --port ", basePort()), 1, "BAD +fabric port", "--fabric-listen or --peers")
 	says(t, dir, fmt.Sprint("doctor --dir a --arena 900000TiB --port ", basePort()), 1, "BAD +data folder .*a node takes", "smaller --arena")
+	if err := os.WriteFile(filepath.Join(dir, "elsewhere"), make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	says(t, dir, fmt.Sprint("doctor --dir a --memory elsewhere --port ", basePort()), 0, "ok +memory +elsewhere has .*FileShared")
+	says(t, dir, fmt.Sprint("doctor --dir a --memory new --arena 900000TiB --port ", basePort()), 1, "BAD +data folder .*a node takes", "another --memory")
+	says(t, dir, fmt.Sprint("doctor --dir a --memory /dev/dax99.0 --port ", basePort()), 1, "BAD +memory .*dax99.0")
 
 	// Another machine.
 	root := t.TempDir()

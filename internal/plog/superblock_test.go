@@ -251,3 +251,32 @@ func FuzzSuperblock(f *testing.F) {
 		}
 	})
 }
+
+// TestStored: the geometry is found in a memory that is longer than the log, as a device is, and nothing is changed, not even
+// a copy of the superblock that is damaged.
+func TestStored(t *testing.T) {
+	log := pmem.Heap(smallGeometry.Size())
+	if err := Format(log, smallGeometry, testIdentity); err != nil {
+		t.Fatal(err)
+	}
+	device := pmem.Heap(smallGeometry.Size() + 12345)
+	if _, err := Stored(device); !errors.Is(err, ErrUnformatted) {
+		t.Errorf("an empty one: %v", err)
+	}
+	copy(device.Bytes(), log.Bytes())
+	device.Bytes()[100] ^= 1
+	before := bytes.Clone(device.Bytes())
+	if g, err := Stored(device); err != nil || g != smallGeometry {
+		t.Errorf("%+v, %v", g, err)
+	}
+	if !bytes.Equal(device.Bytes(), before) {
+		t.Error("the memory was changed")
+	}
+	if _, err := Open(device, "device", testIdentity); err == nil {
+		t.Error("Open takes a memory of another size")
+	}
+	device.Bytes()[copySize+100] ^= 1
+	if _, err := Stored(device); err == nil || errors.Is(err, ErrUnformatted) {
+		t.Errorf("both copies damaged: %v", err)
+	}
+}
