@@ -208,7 +208,7 @@ func TestInterrupted(t *testing.T) {
 		for _, s := range mirror.Strategies {
 			t.Run(fmt.Sprintf("%v, %v", log, s), func(t *testing.T) {
 				losses := 0
-				for seed := range uint64(12) {
+				for seed := range uint64(8) {
 					n, wrong := interrupt(t, seed, log, s, nil, false)
 					if losses += n; wrong != nil {
 						t.Fatal(wrong)

@@ -19,12 +19,14 @@ import (
 //
 // The lane's line has two words. done is the serial of the last transaction that has ended, whether it committed or not;
 // committed, of the redo log only, that of the last one that has committed: one more than done while its bytes are put into
-// place. The next transaction has serial done+1.
+// place. The next transaction has serial done+1. Of a counted log, no entry counts that is not within so many bytes as a third word says; it is 0
+// between transactions, and may be an older one's after a crash, whose serials are none.
 const (
 	entryHead = 24
 
 	committedOff = 0
 	doneOff      = 8
+	countOff     = 16
 )
 
 func entrySize(n uint64) uint64 { return entryHead + up(n, 8) }
@@ -109,6 +111,9 @@ func (p *Pool) recover() error {
 		for i := range int(p.at.lanes) {
 			line := p.at.lane(i)
 			tx.Store64(line+doneOff, p.region.Load64(line+doneOff)+1)
+			if p.at.log == Counted {
+				tx.Store64(line+countOff, 0)
+			}
 		}
 	}
 	return errors.Join(bad, tx.Commit())
@@ -118,14 +123,17 @@ func (p *Pool) recover() error {
 func (p *Pool) interrupted(i int) ([]entry, error) {
 	line, log := p.at.lane(i), p.log(i)
 	committed, done := p.region.Load64(line+committedOff), p.region.Load64(line+doneOff)
-	if committed > done+1 || done == math.MaxUint64 || p.at.log == Undo && committed != 0 {
+	if committed > done+1 || done == math.MaxUint64 || p.at.log != Redo && committed != 0 {
 		return nil, fmt.Errorf("%w: lane %d has committed transaction %d and ended %d; open another copy of the region", ErrDamaged, i, committed, done)
 	}
 	if p.at.log == Redo && committed != done+1 {
 		return nil, nil
 	}
+	if p.at.log == Counted {
+		log = log[:min(p.region.Load64(line+countOff), p.at.logSize)]
+	}
 	all := entries(log, done+1, p.at.size)
-	if p.at.log == Undo {
+	if p.at.log != Redo {
 		slices.Reverse(all)
 	}
 	return all, nil

@@ -9,13 +9,17 @@
 //	tx.Store64(pool.Root(), node)
 //	err = tx.Commit()
 //
-// Places are offsets into the region. Two kinds of log are offered, chosen when the pool is made:
+// Places are offsets into the region. Three kinds of log are offered, chosen when the pool is made:
 //
 // An undo log keeps what a range held before it is first changed; the entry is durable before the change is made, in place. Each range
 // that is changed costs an epoch, reads cost nothing.
 //
 // A redo log keeps the new bytes; they are durable before a word says so, and are put into place after that. A transaction
 // has four epochs, however many ranges it changes, and reads of what it changed go through the log.
+//
+// A counted log is an undo log as libraries of persistent memory have had it since NVML: an entry counts when a word says so, not when its
+// checksum is right, and what was changed in place is flushed at Commit, each range once. A range costs two epochs, nearly all of one line.
+// It is there to measure programs as their transactions were when the WHISPER suite was measured; else Undo is as safe, and costs less.
 //
 // Recovery is part of Open, on the primary's own copy as on a mirror's after a failover: transactions that did not commit are
 // undone, or committed ones carried out.
@@ -42,9 +46,10 @@ type Log uint8
 const (
 	Undo Log = iota
 	Redo
+	Counted
 )
 
-var logNames = [...]string{"undo", "redo"}
+var logNames = [...]string{"undo", "redo", "counted"}
 
 // String is the name in small letters.
 func (l Log) String() string {
@@ -88,9 +93,9 @@ var (
 //	40     chunks 8
 //	48     root 8, root size 8
 //	64     crc32c 4            of [8, 64)
-//	128    a line for each lane: serial committed 8, serial done 8, zero 48
+//	128    a line for each lane: serial committed 8, serial done 8, bytes of log that count 8, zero 40
 //	       a word for each chunk: see heap.go
-//	       a log for each lane
+//	       a log for each lane, which begins with a line
 //	       root
 //	heap   chunks
 const (
@@ -117,7 +122,7 @@ type layout struct {
 
 func (l *layout) lane(i int) uint64     { return headerSize + uint64(i)*laneSize }
 func (l *layout) chunkWords() uint64    { return headerSize + l.lanes*laneSize }
-func (l *layout) laneLog(i int) uint64  { return l.chunkWords() + l.chunks*8 + uint64(i)*l.logSize }
+func (l *layout) laneLog(i int) uint64  { return up(l.chunkWords()+l.chunks*8, 64) + uint64(i)*l.logSize }
 func (l *layout) chunk(i uint64) uint64 { return l.heap + i*chunkSize }
 
 // plan lays a pool out in a region of size bytes.
@@ -146,7 +151,7 @@ func plan(size uint64, o Options) (*layout, error) {
 			"make it larger, or ask for less", size, l.lanes, l.logSize, l.rootSize, chunkSize)
 	}
 	l.chunks = (size - fixed - l.rootSize - 2*64) / (chunkSize + 8)
-	l.root = up(fixed+l.chunks*8, 64)
+	l.root = l.laneLog(int(l.lanes))
 	l.heap = up(l.root+l.rootSize, 64)
 	return l, nil
 }

@@ -15,7 +15,7 @@ import (
 	"whale/pmem"
 )
 
-var logs = []ptx.Log{ptx.Undo, ptx.Redo}
+var logs = []ptx.Log{ptx.Undo, ptx.Redo, ptx.Counted}
 
 // size is that of a region with a few chunks.
 const size = 96 << 10

@@ -1,8 +1,10 @@
 package ptx
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"whale/mirror"
 )
@@ -23,6 +25,8 @@ type Tx struct {
 	covered map[uint64]uint8
 	// hull is around all that the redo log has.
 	hull span
+	// changed is what was changed in place and is not flushed: with a counted log only.
+	changed []span
 
 	fresh   []span // allocated in this transaction: nobody else knows them, so they need no log
 	private []block
@@ -44,7 +48,7 @@ func (p *Pool) Begin() (*Tx, error) {
 	t.tx, t.line, t.log = mtx, p.at.lane(lane), p.at.laneLog(lane)
 	t.serial, t.used, t.err, t.buf, t.hull = p.region.Load64(t.line+doneOff)+1, 0, nil, t.buf[:0], span{}
 	clear(t.covered)
-	t.fresh, t.private, t.taken, t.freed = t.fresh[:0], t.private[:0], t.taken[:0], t.freed[:0]
+	t.fresh, t.changed, t.private, t.taken, t.freed = t.fresh[:0], t.changed[:0], t.private[:0], t.taken[:0], t.freed[:0]
 	return t, nil
 }
 
@@ -76,7 +80,7 @@ func (t *Tx) Write(off uint64, b []byte) {
 		return
 	}
 	if t.isFresh(off, n) {
-		t.tx.Write(off, b)
+		t.put(off, b)
 		return
 	}
 	t.change(off, b)
@@ -89,12 +93,12 @@ func (t *Tx) Store64(off, v uint64) {
 	case off%8 != 0:
 		panic("ptx: the place of a word is not a multiple of 8")
 	case t.err != nil:
-	case t.isFresh(off, 8):
+	case t.isFresh(off, 8) && t.at.log != Counted:
 		t.tx.Store64(off, v)
 	default:
 		var b [8]byte
 		binary.LittleEndian.PutUint64(b[:], v)
-		t.change(off, b[:])
+		t.Write(off, b[:])
 	}
 }
 
@@ -125,7 +129,34 @@ func (t *Tx) change(off uint64, b []byte) {
 		return
 	}
 	if t.keep(off, n); t.err == nil {
+		t.put(off, b)
+	}
+}
+
+// put changes bytes in place, when the log has what they were or nobody else knows them.
+func (t *Tx) put(off uint64, b []byte) {
+	if t.at.log != Counted {
 		t.tx.Write(off, b)
+		return
+	}
+	copy(t.tx.Bytes()[off:], b)
+	s := span{off, off + uint64(len(b))}
+	if last := len(t.changed) - 1; last >= 0 && t.changed[last].end == s.off {
+		t.changed[last].end = s.end
+		return
+	}
+	t.changed = append(t.changed, s)
+}
+
+// flush writes what put has left, each byte once.
+func (t *Tx) flush() {
+	slices.SortFunc(t.changed, func(a, b span) int { return cmp.Compare(a.off, b.off) })
+	for i := 0; i < len(t.changed); {
+		s := t.changed[i]
+		for i++; i < len(t.changed) && t.changed[i].off <= s.end; i++ {
+			s.end = max(s.end, t.changed[i].end)
+		}
+		t.tx.Write(s.off, t.tx.Bytes()[s.off:s.end])
 	}
 }
 
@@ -133,7 +164,7 @@ func (t *Tx) change(off uint64, b []byte) {
 // nothing happens.
 func (t *Tx) Add(off, n uint64) {
 	t.mine(off, n)
-	if n > 0 && t.err == nil && t.at.log == Undo && !t.isFresh(off, n) {
+	if n > 0 && t.err == nil && t.at.log != Redo && !t.isFresh(off, n) {
 		t.keep(off, n)
 	}
 }
@@ -159,6 +190,10 @@ func (t *Tx) keep(off, n uint64) {
 	}
 	if kept {
 		t.tx.Barrier()
+		if t.at.log == Counted {
+			t.tx.Store64(t.line+countOff, t.used)
+			t.tx.Barrier()
+		}
 	}
 }
 
@@ -203,7 +238,7 @@ func (t *Tx) note(off uint64, b []byte) {
 func (t *Tx) Read(off uint64, dst []byte) {
 	end := off + uint64(len(dst))
 	copy(dst, t.tx.Bytes()[off:end])
-	if t.at.log == Undo || end <= t.hull.off || off >= t.hull.end {
+	if t.at.log != Redo || end <= t.hull.off || off >= t.hull.end {
 		return
 	}
 	for at := uint64(0); at < uint64(len(t.buf)); {
@@ -218,7 +253,7 @@ func (t *Tx) Read(off uint64, dst []byte) {
 
 // Load64 is the word at off, a multiple of 8, as the transaction sees it.
 func (t *Tx) Load64(off uint64) uint64 {
-	if t.at.log == Undo || off+8 <= t.hull.off || off >= t.hull.end {
+	if t.at.log != Redo || off+8 <= t.hull.off || off >= t.hull.end {
 		return t.tx.Load64(off)
 	}
 	var b [8]byte
@@ -251,14 +286,24 @@ func (t *Tx) Commit() error {
 			at += entrySize(n)
 		}
 	}
-	if t.used > 0 {
-		t.tx.Barrier()
-		t.tx.Store64(t.line+doneOff, t.serial)
-	}
+	t.flush()
+	t.end()
 	err := t.tx.Commit()
 	t.p.heap.committed(t)
 	t.release()
 	return err
+}
+
+// end says, when all before it is durable, that the log is not needed any more.
+func (t *Tx) end() {
+	if t.used == 0 {
+		return
+	}
+	t.tx.Barrier()
+	t.tx.Store64(t.line+doneOff, t.serial)
+	if t.at.log == Counted {
+		t.tx.Store64(t.line+countOff, 0)
+	}
 }
 
 // Abort ends the transaction and leaves nothing of it. An error of the mirrors is that of Commit.
@@ -266,13 +311,13 @@ func (t *Tx) Abort() error {
 	if t.tx == nil {
 		panic("ptx: a transaction was used after its end")
 	}
-	if t.at.log == Undo && t.used > 0 {
+	if t.at.log != Redo && t.used > 0 {
+		t.flush() // the bytes of blocks that nobody has now: copies are equal there, too
 		all := entries(t.tx.Bytes()[t.log:][:t.at.logSize], t.serial, t.at.size)
 		for i := len(all) - 1; i >= 0; i-- {
 			t.tx.Write(all[i].place, all[i].bytes)
 		}
-		t.tx.Barrier()
-		t.tx.Store64(t.line+doneOff, t.serial)
+		t.end()
 	}
 	err := t.tx.Commit()
 	t.p.heap.aborted(t)
