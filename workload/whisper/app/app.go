@@ -193,6 +193,19 @@ func (s *Sum) Add(key uint64, b []byte) {
 // again, and chunks have tables.
 func Room(n int) uint64 { return uint64(n)*3/2 + 24 }
 
+// Sizes is how many bytes of a region go to waste if blocks of as many sizes, the tables of a chain among them, are there besides: a chunk for each
+// may be nearly empty.
+func Sizes(n int) uint64 { return uint64(n) * 16 << 10 }
+
+// SizesTo is how many sizes blocks up to n bytes have, at most.
+func SizesTo(n int) int {
+	count := 4
+	for size := 64; size < n; size *= 2 {
+		count += 3
+	}
+	return count
+}
+
 // cached is up to which size data are taken to be in the last-level cache.
 const cached = 8 << 20
 

@@ -27,5 +27,6 @@ func (l *Lock) Lock(t *workload.Thread, d *Data) {
 // Unlock gives the lock up.
 func (l *Lock) Unlock() { l.held.Store(false) }
 
-// turn lets threads go first that are earlier in virtual time: an access to memory is where a model does that.
-func (d *Data) turn() { d.Region.Load64(d.Root) }
+// turn lets threads go first that are earlier in virtual time: an access to memory is where a model does that. The word is one that
+// nobody changes.
+func (d *Data) turn() { d.Region.Load64(d.Pool.Root()) }

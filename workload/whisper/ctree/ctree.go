@@ -1,4 +1,4 @@
-// Package ctree is the crit-bit tree of the WHISPER suite, under an undo log: a transaction allocates a value of 128 bytes and inserts it.
+// Package ctree is the crit-bit tree of the WHISPER suite, under a counted undo log: a transaction allocates a value of 128 bytes and inserts it.
 //
 // An inner node tells by one bit, the highest in which keys below it differ, on which side a key is; there are no nodes for bits in
 // which they do not. So the way to a key is as long as there are such bits, and an insertion makes one node and changes one slot.
@@ -89,12 +89,12 @@ const (
 
 // Size implements workload.Workload.
 func (w *Tree) Size() uint64 {
-	return lanes*logSize + uint64(w.p.Keys)*(app.Room(w.p.Value)+app.Room(nodeSize)) + 128<<10
+	return lanes*logSize + uint64(w.p.Keys)*(app.Room(w.p.Value)+app.Room(nodeSize)) + app.Sizes(3)
 }
 
 func (w *Tree) spec() app.Spec {
 	return app.Spec{Name: w.Name(), Params: []uint64{uint64(w.p.Keys), uint64(w.p.Value)},
-		Pool: ptx.Options{Log: ptx.Undo, Lanes: lanes, LogSize: logSize, Root: rootSize}}
+		Pool: ptx.Options{Log: ptx.Counted, Lanes: lanes, LogSize: logSize, Root: rootSize}}
 }
 
 // prepareSeed is of the keys that are there at the start.

@@ -1,6 +1,6 @@
 // Package echo is the key-value store Echo of the WHISPER suite (Bailey et al., "Exploring Storage Class Memory with Key Value Stores",
 // INFLOW 2013): each thread puts into a volatile store of its own, and merges it into the versioned master, in persistent memory,
-// every few puts. A merge is a transaction, under an undo log.
+// every few puts. A merge is a transaction, under a counted undo log.
 //
 // The master keeps several versions of each key's value. A merge gives its number to all the versions that it adds, so that a
 // reader with a snapshot, which is the number of a merge, finds for each key the newest version that is not newer.
@@ -108,12 +108,12 @@ func (w *Store) buckets() uint64 {
 // Size implements workload.Workload.
 func (w *Store) Size() uint64 {
 	versions := uint64(w.p.Versions+1) * (app.Room(w.p.Value) + app.Room(versionSize))
-	return lanes*w.logSize() + uint64(w.p.Keys)*(app.Room(entryKey+w.p.Key)+versions) + app.Room(int(8*w.buckets())) + 512<<10
+	return lanes*w.logSize() + uint64(w.p.Keys)*(app.Room(entryKey+w.p.Key)+versions) + app.Room(int(8*w.buckets())) + app.Sizes(5)
 }
 
 func (w *Store) spec() app.Spec {
 	return app.Spec{Name: w.Name(), Params: []uint64{uint64(w.p.Keys), uint64(w.p.Key), uint64(w.p.Value), uint64(w.p.Versions)},
-		Pool: ptx.Options{Log: ptx.Undo, Lanes: lanes, LogSize: w.logSize(), Root: rootSize}}
+		Pool: ptx.Options{Log: ptx.Counted, Lanes: lanes, LogSize: w.logSize(), Root: rootSize}}
 }
 
 // Prepare implements workload.Workload.

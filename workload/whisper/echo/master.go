@@ -25,7 +25,7 @@ type program struct {
 func (p *program) Run(t *workload.Thread, n int) error {
 	local := p.newLocal()
 	for range n {
-		snapshot := p.Region.Load64(p.Root + rootNewest)
+		snapshot := p.snapshot(t)
 		for len(local.order) < p.p.Merge && len(local.order) < p.p.Keys {
 			for range p.p.Gets {
 				if err := p.get(t, local, t.Rand.Uint64N(uint64(p.p.Keys)), snapshot); err != nil {
@@ -40,6 +40,13 @@ func (p *program) Run(t *workload.Thread, n int) error {
 		}
 	}
 	return nil
+}
+
+// snapshot is the number of the newest merge.
+func (p *program) snapshot(t *workload.Thread) uint64 {
+	p.lock.Lock(t, p.Data)
+	defer p.lock.Unlock()
+	return p.Region.Load64(p.Root + rootNewest)
 }
 
 // get looks a key up as a client sees it: what it has put itself, else what the master had at its snapshot.

@@ -1,4 +1,4 @@
-// Package hashmap is the hash map of the WHISPER suite: chained, under an undo log. A transaction allocates a value, inserts it, and
+// Package hashmap is the hash map of the WHISPER suite: chained, under a counted undo log. A transaction allocates a value, inserts it, and
 // counts; when there are too many entries for its buckets, one giant transaction moves them all to a table of twice the size.
 package hashmap
 
@@ -82,12 +82,12 @@ func (w *Map) logSize() uint64 { return uint64(w.p.Keys)*32 + 8<<10 }
 func (w *Map) Size() uint64 {
 	keys := uint64(w.p.Keys)
 	tables := 8 * 3 * max(uint64(w.p.Buckets), keys/full*2)
-	return lanes*w.logSize() + keys*(app.Room(w.p.Value)+app.Room(entrySize)) + tables + 256<<10
+	return lanes*w.logSize() + keys*(app.Room(w.p.Value)+app.Room(entrySize)) + tables + app.Sizes(8)
 }
 
 func (w *Map) spec() app.Spec {
 	return app.Spec{Name: w.Name(), Params: []uint64{uint64(w.p.Keys), uint64(w.p.Buckets), uint64(w.p.Value)},
-		Pool: ptx.Options{Log: ptx.Undo, Lanes: lanes, LogSize: w.logSize(), Root: rootSize}}
+		Pool: ptx.Options{Log: ptx.Counted, Lanes: lanes, LogSize: w.logSize(), Root: rootSize}}
 }
 
 // Prepare implements workload.Workload: the map is empty.

@@ -107,7 +107,7 @@ func (w *Cache) buckets() uint64 {
 
 // Size implements workload.Workload.
 func (w *Cache) Size() uint64 {
-	return lanes*logSize + uint64(w.p.Cached+parts)*app.Room(itemValue+w.p.Largest) + parts*app.Room(int(8*w.buckets())) + 512<<10
+	return lanes*logSize + uint64(w.p.Cached+parts)*app.Room(itemValue+w.p.Largest) + parts*app.Room(int(8*w.buckets())) + app.Sizes(app.SizesTo(itemValue+w.p.Largest)+2)
 }
 
 func (w *Cache) spec() app.Spec {

@@ -108,7 +108,7 @@ func (w *Cache) buckets() uint64 {
 
 // Size implements workload.Workload.
 func (w *Cache) Size() uint64 {
-	return lanes*logSize + uint64(w.p.Cached+1)*(app.Room(valueHead+w.p.Value)+app.Room(entrySize)) + 8*w.buckets() + 512<<10
+	return lanes*logSize + uint64(w.p.Cached+1)*(app.Room(valueHead+w.p.Value)+app.Room(entrySize)) + app.Room(int(8*w.buckets())) + app.Sizes(app.SizesTo(valueHead+w.p.Value)+3)
 }
 
 func (w *Cache) spec() app.Spec {
