@@ -120,9 +120,11 @@ type layout struct {
 	root, rootSize, size uint64
 }
 
-func (l *layout) lane(i int) uint64     { return headerSize + uint64(i)*laneSize }
-func (l *layout) chunkWords() uint64    { return headerSize + l.lanes*laneSize }
-func (l *layout) laneLog(i int) uint64  { return up(l.chunkWords()+l.chunks*8, 64) + uint64(i)*l.logSize }
+func (l *layout) lane(i int) uint64  { return headerSize + uint64(i)*laneSize }
+func (l *layout) chunkWords() uint64 { return headerSize + l.lanes*laneSize }
+func (l *layout) laneLog(i int) uint64 {
+	return up(l.chunkWords()+l.chunks*8, 64) + uint64(i)*l.logSize
+}
 func (l *layout) chunk(i uint64) uint64 { return l.heap + i*chunkSize }
 
 // plan lays a pool out in a region of size bytes.
