@@ -226,8 +226,8 @@ func TestOpenSaysWhatIsThere(t *testing.T) {
 		want         []string
 	}{
 		{"mlx5_99", a.addr, []string{`"mlx5_99"`, a.device}},
-		{a.device, "127.0.0.1", []string{"127.0.0.1", a.device, a.addr, "RoCE v2"}},
-		{"", "127.0.0.1", []string{a.device, a.addr}},
+		{a.device, "192.0.2.9", []string{"192.0.2.9", a.device, a.addr, "RoCE v2"}},
+		{"", "192.0.2.9", []string{a.device, a.addr}},
 		{a.device + ":7", a.addr, []string{a.device}},
 		{a.device + ":x", a.addr, []string{"port of a device"}},
 	} {
