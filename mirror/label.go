@@ -42,7 +42,7 @@ type Condition uint8
 const (
 	// Blank: nothing was ever here.
 	Blank Condition = iota
-	// Open: a primary writes, or wrote until it ended. The copy may be opened, and is then recovered by what wrote it.
+	// Opened: a primary writes, or wrote until it ended. The copy may be opened, and is then recovered by what wrote it.
 	Opened
 	// Clean: the primary closed the region. Copies of the same state are the same bytes.
 	Clean
