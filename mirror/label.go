@@ -130,8 +130,8 @@ func Inspect(m pmem.Memory) (Label, error) {
 	switch {
 	case l.Size != uint64(len(b)):
 		return Label{}, fmt.Errorf("mirror: the memory has %d bytes, its label says %d: was the file shortened or extended?", len(b), l.Size)
-	case l.State.Condition > Filling:
-		return Label{}, fmt.Errorf("mirror: the label has condition %d, at most %d is known: restore the region from another copy", l.State.Condition, Filling)
+	case l.State.Condition == Blank || l.State.Condition > Filling:
+		return Label{}, fmt.Errorf("mirror: the label has condition %d, expected %d to %d: restore the region from another copy", l.State.Condition, Opened, Filling)
 	}
 	return l, nil
 }
