@@ -16,12 +16,16 @@ import (
 func (c *conn) requests(op *fabric.Op) int {
 	n := 2 + c.written.n // a Flush or Fence of all that was written; a Write may put one range out
 	if op.Kind == fabric.Write || op.Kind == fabric.Read {
-		if pieces := (op.Len + c.ep.message - 1) / c.ep.message; pieces <= uint64(len(c.q.requests)-n) {
+		if pieces := (op.Len + c.ep.message - 1) / c.ep.message; pieces <= c.maxPieces() {
 			n += int(pieces)
 		}
 	}
 	return n
 }
+
+// maxPieces is how many work requests one operation is cut into at most. A quarter of the queue may be taken by requests of
+// which no completion is going to tell; this always finds room beside them.
+func (c *conn) maxPieces() uint64 { return uint64(len(c.q.requests) / 2) }
 
 // add gives the operation a number and, if all is well so far, its work requests.
 func (c *conn) add(op *fabric.Op) {
@@ -168,7 +172,7 @@ func (c *conn) lowerLong(op *fabric.Op, kind, last, flags uint8, rkey uint32, ad
 	}
 	r.release() // from here on the device checks
 	local, n := r.iova+op.Local.Off, op.Len
-	if n/c.ep.message >= uint64(len(c.q.requests)) {
+	if n/c.ep.message >= c.maxPieces() {
 		return fmt.Errorf("%w: %d bytes are more than a queue of the device holds", fabric.ErrOp, n)
 	}
 	for ; n > c.ep.message; n -= c.ep.message {
