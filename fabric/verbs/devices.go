@@ -2,7 +2,15 @@
 
 package verbs
 
-import "bytes"
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+)
 
 // Devices lists the RDMA devices of this machine.
 func Devices() ([]Device, error) {
@@ -57,4 +65,89 @@ func inspect(name string) Device {
 		port.GIDs = append(port.GIDs, GID{Index: g.index, Type: gidKinds[g.kind%len(gidKinds)], Addr: g.addr().String()})
 	}
 	return info
+}
+
+// capabilities are what the device serves.
+func capabilities(d *device) (f feature) {
+	if d.has(capFlushVisible) {
+		f |= flushVisible
+	}
+	if d.has(capFlushDurable) {
+		f |= flushDurable
+	}
+	if d.has(capAtomicWrite) {
+		f |= atomicWrite
+	}
+	if d.about.atomics != 0 {
+		f |= atomics
+	}
+	return f
+}
+
+// findDevice is the device and the address of it that the endpoint uses.
+func findDevice(wanted string, listen *net.TCPAddr) (*device, gid, error) {
+	name, portText, withPort := strings.Cut(wanted, ":")
+	number := 0
+	if withPort {
+		var err error
+		if number, err = strconv.Atoi(portText); err != nil || number < 1 || number > 255 {
+			return nil, gid{}, fmt.Errorf("verbs: device %q: the port of a device is a number from 1 on", wanted)
+		}
+	}
+	names, err := deviceNames()
+	if err != nil {
+		return nil, gid{}, err
+	}
+	if len(names) == 0 {
+		return nil, gid{}, errors.New("verbs: this machine has no RDMA device: see `rdma link`, or add a soft-RoCE one to an Ethernet interface: rdma link add rxe0 type rxe netdev eth0")
+	}
+	if name != "" && !slices.Contains(names, name) {
+		return nil, gid{}, fmt.Errorf("verbs: no device %q; there are: %s", name, strings.Join(names, ", "))
+	}
+	var seen []string
+	for _, n := range names {
+		if name != "" && n != name {
+			continue
+		}
+		d, err := openDevice(n)
+		if err != nil {
+			seen = append(seen, err.Error())
+			continue
+		}
+		g, err := d.choose(number, listen)
+		if err == nil {
+			return d, g, nil
+		}
+		seen = append(seen, err.Error())
+		d.close()
+	}
+	return nil, gid{}, fmt.Errorf("verbs: no RDMA device for %s: %s", listen.IP, strings.Join(seen, "; "))
+}
+
+// choose is the address of a device: on Ethernet the RoCE v2 one that is the listening IP address, on InfiniBand the first
+// of the port. number 0 is any port.
+func (d *device) choose(number int, listen *net.TCPAddr) (gid, error) {
+	gids, err := d.gids()
+	if err != nil {
+		return gid{}, fmt.Errorf("%s: reading its addresses: %w", d.name, err)
+	}
+	ip := listen.AddrPort().Addr().Unmap().WithZone("")
+	for _, g := range gids {
+		if number != 0 && g.port != number {
+			continue
+		}
+		p, err := d.port(g.port)
+		if err != nil {
+			return gid{}, fmt.Errorf("%s, port %d: %w", d.name, g.port, err)
+		}
+		ethernet := p.link == linkEthernet
+		if ethernet && (g.kind != gidRoCE2 || g.addr() != ip) || !ethernet && g.index != 0 {
+			continue
+		}
+		if p.state != portActive {
+			return gid{}, fmt.Errorf("%s, port %d is not active: is its cable in, its interface up, and on InfiniBand a subnet manager running?", d.name, g.port)
+		}
+		return g, nil
+	}
+	return gid{}, fmt.Errorf("%s has not that address; it has: %s (the listening address is to be one of the device's interface)", d.name, describe(gids))
 }
