@@ -21,7 +21,7 @@ var Floors = [][]string{
 	{"workload/epochs", "workload/whisper/app"},
 	{"workload/whisper/tm"},
 	{"workload/whisper/btree"},
-	{"workload/whisper/chain", "workload/whisper/crashtest", "workload/whisper/relational"},
+	{"workload/whisper/chain", "workload/whisper/crashtest", "workload/whisper/relational", "workload/whisper/pmfs"},
 	{"workload/whisper/*"},
 	{"workload/*"},
 	{"internal/plog"},
