@@ -4,6 +4,7 @@ import (
 	"whale/workload"
 	"whale/workload/whisper/ctree"
 	"whale/workload/whisper/echo"
+	"whale/workload/whisper/fsload"
 	"whale/workload/whisper/hashmap"
 	"whale/workload/whisper/memcached"
 	"whale/workload/whisper/redis"
@@ -23,6 +24,9 @@ var Applications = []Application{
 	{func() workload.Workload { return must(redis.New(redis.Params{})) }, Measured{Epochs: "median 6 (recalled)"}},
 	{func() workload.Workload { return must(vacation.New(vacation.Params{})) }, Measured{Epochs: "median 4 (recalled)"}},
 	{func() workload.Workload { return must(memcached.New(memcached.Params{})) }, Measured{Epochs: "median 4 (recalled)"}},
+	{func() workload.Workload { return must(fsload.New(fsload.NFS, fsload.Params{})) }, Measured{Epochs: "2 to 7 (recalled)", Width: "16.8; p95 65"}},
+	{func() workload.Workload { return must(fsload.New(fsload.Exim, fsload.Params{})) }, Measured{Epochs: "2 to 7 (recalled)", Width: "3.9; p95 4"}},
+	{func() workload.Workload { return must(fsload.New(fsload.MySQL, fsload.Params{})) }, Measured{Epochs: "2 to 7 (recalled)"}},
 }
 
 // must is for parameters that are all defaults.
