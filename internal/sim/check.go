@@ -21,13 +21,17 @@ type checker struct {
 	words  [2]uint64 // S and DW as they were last
 	epoch  uint32    // of S
 	ends   []uint64  // each member's durable end
+	update uint64    // of P's superblock
+	entry  uint32    // the newest epoch in its table
+	begun  uint64    // S when the epoch was
+	passed []uint64  // how far each member has forwarded, as P was told
 	grown  []uint64  // in which run of each member's process that was said
 }
 
 func newChecker(r *run) *checker {
 	return &checker{
 		r: r, f: format{slots: ringSlots, segment: segmentSize, segments: uint64(r.c.Segments)},
-		values: map[int]uint64{}, ends: make([]uint64, r.c.Members), grown: make([]uint64, r.c.Members),
+		values: map[int]uint64{}, ends: make([]uint64, r.c.Members), grown: make([]uint64, r.c.Members), passed: make([]uint64, r.c.Members),
 	}
 }
 
@@ -60,6 +64,10 @@ func (k *checker) look() {
 			k.grew(m, end)
 		}
 	}
+	if n := updates(p.mem.Bytes()); n != k.update {
+		k.update = n
+		k.entered(p)
+	}
 	if p.eng == nil {
 		k.words = [2]uint64{}
 		return
@@ -68,6 +76,11 @@ func (k *checker) look() {
 		k.words[0] = w
 		if w != 0 {
 			k.stable(p, w)
+		}
+	}
+	for _, m := range k.r.members[1:] {
+		if w := k.word(p, wordForwarded+lineBytes*uint64(m.id)); w != k.passed[m.id] {
+			k.forwarded(m, w)
 		}
 	}
 	if w := k.word(p, wordDW); w != k.words[1] {
@@ -92,6 +105,10 @@ func (k *checker) grew(m *member, end uint64) {
 			rec, ok := k.f.next(image, seq, k.tail)
 			if !ok {
 				k.r.fail("StableIsHeld", "P says that everything up to record %d is durable here, but record %d is not", end, seq)
+				return
+			}
+			if now, _ := split(k.word(m, wordS)); rec.epoch > k.epoch && now != uint16(rec.epoch) {
+				k.r.fail("Active", "P appends record %d in epoch %d, which is not active yet", seq, rec.epoch)
 				return
 			}
 			k.log = append(k.log, rec)
@@ -129,6 +146,7 @@ func (k *checker) stable(p *member, word uint64) {
 			return
 		}
 		first = 0
+		k.begun = s
 		p.seal = p.key
 		for _, m := range k.r.members {
 			if m.eng != nil && storedEpoch(m.mem.Bytes()) == k.epoch {
@@ -220,10 +238,61 @@ func (k *checker) everywhere(word uint64) {
 	k.dw = dw
 }
 
+// entered: P may have entered a new view in its epoch table. All others are fenced by then: they have stored its epoch
+// durably.
+func (k *checker) entered(p *member) {
+	epoch := newestEntry(p.mem.Bytes())
+	if epoch <= k.entry {
+		return
+	}
+	k.entry = epoch
+	for _, m := range k.r.members {
+		if have := storedEpoch(m.mem.Image()); have < epoch && !m.wiped && m.intact == nil {
+			k.r.fail("Fenced", "P forms the view of epoch %d, but %s has stored epoch %d durably", epoch, m.name, have)
+		}
+	}
+}
+
+// forwarded: a member has told P how far it has passed bytes on to its successor in the chain. They are durable there,
+// but for those that P sends to everybody itself: small ones, and those of earlier views.
+func (k *checker) forwarded(m *member, word uint64) {
+	tag, seq := split(word)
+	before, from := split(k.passed[m.id])
+	k.passed[m.id] = word
+	next := m.id + 1
+	if tag != uint16(k.epoch) || word == 0 || next == len(k.r.members) || next <= mirrors(k.r.c) || k.r.c.Policy == "all" {
+		return // nobody is behind it, or P serves that one itself
+	}
+	if before != tag {
+		from = k.begun
+	}
+	to := k.r.members[next]
+	if to.wiped || to.intact != nil || seq > uint64(len(k.log)) {
+		return
+	}
+	image := to.mem.Image()
+	for n := max(from, k.begun) + 1; n <= seq; n++ {
+		if rec := &k.log[n-1]; rec.size > direct && !k.f.holds(image, rec) {
+			k.r.fail("Forwarded", "%s says that it has forwarded everything up to record %d, but record %d is not durable at %s", m.name, seq, n, to.name)
+			return
+		}
+	}
+}
+
 // started follows the start of a member from its memory.
 func (k *checker) started(m *member) {
-	if k != nil {
-		k.restarted(m)
+	if k == nil {
+		return
+	}
+	k.restarted(m)
+	if _, end := split(k.word(m, wordDurable)); end <= uint64(len(k.log)) {
+		tail := uint64(0)
+		if end > 0 {
+			tail = k.log[end-1].off + k.log[end-1].padded()
+		}
+		if _, there := k.f.next(m.mem.Image(), end+1, tail); there {
+			k.r.fail("Cut", "%s has cut its log behind record %d, but what was cut would be found again", m.name, end)
+		}
 	}
 }
 

@@ -21,6 +21,7 @@ type Scope struct {
 	Reads   []int
 	Crash   bool // at every state each member's process ends, or loses its power; the cluster then recovers in one way
 	Large   bool // values are too large to be sent to every member directly
+	Batches bool // what is posted together lands together, up to the next flush, READ or message: far fewer states
 	Broken  Broken
 	Workers int
 	Most    int // states after which exploring gives up; 0: no bound
@@ -364,7 +365,11 @@ func (w *walker) choices() (all []choice) {
 	}
 	for i := range r.ways {
 		if conn := r.ways[i].conn; conn != nil {
-			for k := range r.net.Choices(conn) {
+			count := r.net.Choices(conn)
+			if w.x.scope.Batches {
+				count = min(count, 1)
+			}
+			for k := range count {
 				all = append(all, choice{land, i, k})
 			}
 		}
@@ -398,7 +403,7 @@ func (w *walker) take(c choice) {
 		w.step(r.members[c.a])
 	case land:
 		way := &r.ways[c.a]
-		r.net.LandChoice(way.conn, c.b)
+		w.land(way, c.b)
 		if w.news[way.to.id] = true; !w.asked[way.to.id] {
 			w.step(way.to)
 		}
@@ -429,6 +434,17 @@ func (w *walker) take(c choice) {
 	}
 	r.check.look()
 	r.events = r.events[:0]
+}
+
+// land lets one operation land, or a batch.
+func (w *walker) land(way *way, which int) {
+	net := w.r.net
+	for {
+		next := net.Pending(simfab.From(way.from.name), simfab.To(way.to.name))
+		if !net.LandChoice(way.conn, which) || !w.x.scope.Batches || next[0].Kind != fabric.Write {
+			return
+		}
+	}
 }
 
 // reports lands what members tell P of themselves as soon as it is next: it decides about nothing that a client sees.

@@ -17,14 +17,15 @@ func TestEveryOrder(t *testing.T) {
 		long  bool
 		scope Scope
 	}{
-		{"a read at P, a write", false, Scope{Writes: []int{0}, Reads: []int{0}}},
+		{"a write, a read at P", false, Scope{Writes: []int{0}, Reads: []int{0}}},
+		{"a write, a read at P, a crash", false, Scope{Writes: []int{0}, Reads: []int{0}, Crash: true}},
 		{"a write, a read", true, Scope{Writes: []int{0}, Reads: []int{1}}},
-		{"a large write, a read at the follower", true, Scope{Writes: []int{0}, Reads: []int{2}, Large: true}},
-		{"a write, two reads", true, Scope{Writes: []int{0}, Reads: []int{1, 2}}},
-		{"a write, a read, a crash", true, Scope{Writes: []int{0}, Reads: []int{0}, Crash: true}},
-		{"two writes, a read", true, Scope{Writes: []int{0, 0}, Reads: []int{2}}},
-		{"a forwarded write, a read", true, Scope{Writes: []int{2}, Reads: []int{1}}},
-		{"two writes, two reads, a crash", true, Scope{Writes: []int{0, 0}, Reads: []int{1, 2}, Crash: true, Most: 3000}},
+		{"a large write, a read at the follower", true, Scope{Writes: []int{0}, Reads: []int{2}, Large: true, Batches: true}},
+		{"a write, a read, a crash, batches", true, Scope{Writes: []int{0}, Reads: []int{1}, Crash: true, Batches: true}},
+		{"a write, two reads, batches", true, Scope{Writes: []int{0}, Reads: []int{1, 2}, Batches: true}},
+		{"two writes, a read, batches", true, Scope{Writes: []int{0, 0}, Reads: []int{2}, Batches: true}},
+		{"two writes, a read, a crash, batches", true, Scope{Writes: []int{0, 0}, Reads: []int{0}, Crash: true, Batches: true}},
+		{"two writes, two reads, batches", true, Scope{Writes: []int{0, 0}, Reads: []int{1, 2}, Batches: true}},
 	} {
 		if s.long && os.Getenv("WHALE_SIM") != "long" {
 			continue

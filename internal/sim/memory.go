@@ -55,6 +55,9 @@ const (
 	lineBytes    = 64 // a slot; the header of a segment or record
 
 	wordS, wordDW, wordDurable = 0, 64, 128 // in the control page
+	wordForwarded              = 512 + 16   // and in each member's line behind them
+
+	direct = 640 // bytes of a record that goes to every member without being forwarded
 )
 
 // format is where things are in a member's memory.
@@ -79,6 +82,21 @@ func storedEpoch(mem []byte) (epoch uint32) {
 		}
 	}
 	return epoch
+}
+
+// updates counts how often the superblock was written.
+func updates(mem []byte) uint64 { return max(le.Uint64(mem[56:]), le.Uint64(mem[superblocks/2+56:])) }
+
+// newestEntry is the epoch of the last entry in the epoch table of the newer copy of the superblock; 0: there is none.
+func newestEntry(mem []byte) uint32 {
+	at := mem
+	if le.Uint64(mem[superblocks/2+56:]) > le.Uint64(mem[56:]) {
+		at = mem[superblocks/2:]
+	}
+	if n := uint64(le.Uint32(at[52:])); n > 0 && 128+24*n < superblocks/2 {
+		return le.Uint32(at[128+24*(n-1):])
+	}
+	return 0
 }
 
 // hasSlot says whether the slot of a record lies in the ring, whole and of that epoch.
