@@ -25,7 +25,7 @@ func TestEveryOrder(t *testing.T) {
 		{"a write, two reads, batches", true, Scope{Writes: []int{0}, Reads: []int{1, 2}, Batches: true}},
 		{"two writes, a read, batches", true, Scope{Writes: []int{0, 0}, Reads: []int{2}, Batches: true}},
 		{"two writes, a read, a crash, batches", true, Scope{Writes: []int{0, 0}, Reads: []int{0}, Crash: true, Batches: true}},
-		{"two writes, two reads, batches", true, Scope{Writes: []int{0, 0}, Reads: []int{1, 2}, Batches: true}},
+		{"two writes, two reads, batches", true, Scope{Writes: []int{0, 0}, Reads: []int{1, 2}, Batches: true, Most: 10_000}},
 	} {
 		if s.long && os.Getenv("WHALE_SIM") != "long" {
 			continue
