@@ -21,6 +21,9 @@ type program struct {
 	key, value []byte // of the put that is being merged
 }
 
+// granule is what one load from persistent memory brings, of lines that are read one after the other.
+const granule = 256
+
 // Run implements workload.Program: n merges, each of as many keys as Params.Merge says.
 func (p *program) Run(t *workload.Thread, n int) error {
 	local := p.newLocal()
@@ -69,7 +72,7 @@ func (p *program) get(t *workload.Thread, local *local, number, snapshot uint64)
 	if version == 0 { // it is newer than the snapshot, or older ones are not kept any more
 		return nil
 	}
-	p.Visit(t, 1+p.p.Value/64)
+	p.Visit(t, 1+p.p.Value/granule)
 	_, err := p.valueOf(version, number)
 	return err
 }
@@ -81,7 +84,7 @@ func (p *program) find(t *workload.Thread, number uint64) (entry uint64, hash ui
 	entry, _, steps := p.table.Find(p.Region, hash, func(e uint64) bool {
 		return bytes.Equal(p.Region.Bytes()[e+entryKey:e+entryKey+uint64(p.p.Key)], p.key)
 	})
-	p.Visit(t, 1+steps*(1+p.p.Key/64))
+	p.Visit(t, 1+steps*(1+p.p.Key/granule))
 	return entry, hash
 }
 
