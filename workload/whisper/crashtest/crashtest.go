@@ -44,8 +44,7 @@ type broken struct {
 	unfenced bool // the primary's memory
 }
 
-// variants are those that leave an application's epochs without order. Whoever loses a step of an application, which its
-// check ought to find, finds these too.
+// variants leave an application's epochs without order, each under another strategy: what losses of power then leave has to be found.
 var variants = []broken{
 	{name: "none, no fence here", strategy: mirror.None, unfenced: true},
 	{name: "SM-RC, visible is counted as durable", strategy: mirror.RemoteCommit, edit: func(op fabric.Op) []fabric.Op {
