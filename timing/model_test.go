@@ -170,6 +170,7 @@ func TestWhatCosts(t *testing.T) {
 		{"a card's pipeline, four times", write, func(p *timing.Params) { p.NIC.Pipeline += 10 }, 40},
 		{"doorbell and completion over PCIe", write, func(p *timing.Params) { p.PCIe.Write += 50 }, 100},
 		{"post", write, func(p *timing.Params) { p.CPU.Post += 30 }, 30},
+		{"further work requests of a call", func(l *lab) { l.post(l.write(0, 8, 0), l.write(8, 8, 0), l.write(16, 8, 0)) }, func(p *timing.Params) { p.CPU.PostBatched += 10 }, 20},
 		{"poll", write, func(p *timing.Params) { p.CPU.Poll += 30 }, 30},
 		{"PCIe reads matter to commits", commit, func(p *timing.Params) { p.PCIe.Read += 100 }, 100},
 		{"so does the write-back", commit, func(p *timing.Params) { p.Memory.WriteBack += 100 }, 100},
@@ -219,6 +220,41 @@ func TestBacklog(t *testing.T) {
 				t.Errorf("%v, want the %v at least that the media takes", took, want)
 			}
 		})
+	}
+}
+
+// TestReadPushesWrites: a READ behind a backlog of writes is in the memory no earlier than they are, so that half of its way over
+// PCIe comes after them.
+func TestReadPushesWrites(t *testing.T) {
+	took := func(pcie float64) time.Duration {
+		l := newLab(t, steady(func(p *timing.Params) { p.Memory.Modules, p.PCIe.Read = 1, pcie }))
+		start := l.Now()
+		for i := range uint64(20) {
+			l.post(l.write(i*4096, 4096, fabric.NonTemporal))
+		}
+		l.post(l.read(0, 8))
+		l.wait(l.conn, 1)
+		return l.Now() - start
+	}
+	if more := took(1000) - took(600); more != 200 {
+		t.Errorf("400 ns more for a read over PCIe are %v more for one behind a backlog, want 200 ns", more)
+	}
+}
+
+// TestMerge: lines of granules that the module's buffer holds do not wait for the media.
+func TestMerge(t *testing.T) {
+	each := func(granules uint64) time.Duration {
+		l := newLab(t, steady(func(p *timing.Params) { p.Memory.Modules, p.Memory.Buffer = 1, 4 }))
+		start := l.Now()
+		const n = 3000
+		for i := range uint64(n) {
+			l.local.Persist(i%granules*256, 64)
+			l.local.Fence()
+		}
+		return (l.Now() - start) / n
+	}
+	if few, many := each(8), each(1000); few != 62 || many < 105 {
+		t.Errorf("a line takes %v in one of 8 granules, and %v in one of 1000, where the buffer holds 16: want 62 ns, and the media's 110 ns", few, many)
 	}
 }
 
