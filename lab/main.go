@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -109,6 +110,9 @@ func run(ctx context.Context, o options) error {
 	wanted, err := choose(o.only)
 	if err != nil {
 		return err
+	}
+	if runtime.GOARCH != "amd64" {
+		return &impossibleError{fmt.Errorf("the guest's programs are built for amd64 with this machine's compiler, and this machine is %s", runtime.GOARCH)}
 	}
 	needed := tools
 	for _, s := range wanted {
