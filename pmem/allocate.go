@@ -46,7 +46,31 @@ func create(path string, size uint64) (_ *os.File, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w (does another process create it too?)", err)
 	}
-	return f, syncDir(filepath.Dir(path))
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return nil, err
+	}
+	return named(f, path)
+}
+
+// named is the file f opened by the name path, and f is closed: by which name a file was opened is what the kernel calls its
+// mappings, and the name that f was created by is about to go.
+func named(f *os.File, path string) (*os.File, error) {
+	again, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	mine, err := f.Stat()
+	if err == nil {
+		var found os.FileInfo
+		if found, err = again.Stat(); err == nil && !os.SameFile(mine, found) {
+			err = errors.New("somebody put another file in its place meanwhile")
+		}
+	}
+	if err != nil {
+		again.Close()
+		return nil, err
+	}
+	return again, f.Close()
 }
 
 // allocate gives f, up to size, blocks of the disk. What it holds stays; it grows to size if it is shorter.

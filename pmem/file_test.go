@@ -60,6 +60,10 @@ func TestMapCreatesAnAllocatedFile(t *testing.T) {
 	if left, _ := filepath.Glob(path + ".*"); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
+	// Whoever looks at what is mapped finds the file: a network card's driver must know what it is given.
+	if maps, err := os.ReadFile("/proc/self/maps"); err != nil || !strings.Contains(string(maps), path+"\n") {
+		t.Errorf("no mapping is called %s (%v)", path, err)
+	}
 }
 
 func TestMappingsOfOneFileShareItsBytes(t *testing.T) {
