@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -212,5 +213,38 @@ func TestSlowMirror(t *testing.T) {
 	}
 	if r.Load64(0) != 1 || r.Load64(8) != 2 {
 		t.Error("the primary has lost something")
+	}
+}
+
+// TestResyncBesideBegin: who waits for a transaction's end is woken, whoever else waits.
+func TestResyncBesideBegin(t *testing.T) {
+	r, _ := realRegion(t, "shm", 4096, pmem.FileShared, mirror.Options{Strategy: mirror.DDIODisabled})
+	for range 300 {
+		tx := begin(t, r)
+		done := make(chan error, 3)
+		for range 2 {
+			go func() {
+				tx, err := r.Begin()
+				if err == nil {
+					err = tx.Commit()
+				}
+				done <- err
+			}()
+		}
+		go func() { done <- r.Resync(context.Background(), false) }()
+		for range 100 { // so that, most often, all of them wait
+			runtime.Gosched()
+		}
+		commit(t, tx)
+		for range 3 {
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Fatal(err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("somebody waits for ever")
+			}
+		}
 	}
 }

@@ -213,7 +213,7 @@ func (r *Region) finish(t *Tx) {
 	r.mu.Lock()
 	r.free = append(r.free, t)
 	r.mu.Unlock()
-	r.changed.Signal()
+	r.changed.Broadcast() // one may wait for all of them, and others for any
 }
 
 // quiesce waits until no transaction is under way, and lets none begin until resume.
