@@ -219,6 +219,11 @@ func TestSlowMirror(t *testing.T) {
 // TestResyncBesideBegin: who waits for a transaction's end is woken, whoever else waits.
 func TestResyncBesideBegin(t *testing.T) {
 	r, _ := realRegion(t, "shm", 4096, pmem.FileShared, mirror.Options{Strategy: mirror.DDIODisabled})
+	settle := func() {
+		for range 50 {
+			runtime.Gosched()
+		}
+	}
 	for range 300 {
 		tx := begin(t, r)
 		done := make(chan error, 3)
@@ -231,10 +236,9 @@ func TestResyncBesideBegin(t *testing.T) {
 				done <- err
 			}()
 		}
+		settle() // most often all of them wait by then, those who begin before the one who copies
 		go func() { done <- r.Resync(context.Background(), false) }()
-		for range 100 { // so that, most often, all of them wait
-			runtime.Gosched()
-		}
+		settle()
 		commit(t, tx)
 		for range 3 {
 			select {
