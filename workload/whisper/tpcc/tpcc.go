@@ -71,7 +71,7 @@ const logSize = 32 << 10
 
 func (w *TPCC) spec() app.Spec {
 	return app.Spec{Name: w.Name(), Params: []uint64{uint64(w.p.Warehouses), uint64(w.p.Items), uint64(w.p.Customers)},
-		Pool: ptx.Options{LogSize: logSize, Root: relational.RootSize(schemas()...)}}
+		Pool: ptx.Options{Log: ptx.Counted, LogSize: logSize, Root: relational.RootSize(schemas()...)}}
 }
 
 // Prepare implements workload.Workload: the initial database of clause 4.3.

@@ -72,7 +72,7 @@ func schema() relational.Schema {
 }
 
 func (w *YCSB) spec() app.Spec {
-	return app.Spec{Name: w.Name(), Params: []uint64{uint64(w.p.Rows)}, Pool: ptx.Options{LogSize: logSize, Root: relational.RootSize(schema())}}
+	return app.Spec{Name: w.Name(), Params: []uint64{uint64(w.p.Rows)}, Pool: ptx.Options{Log: ptx.Counted, LogSize: logSize, Root: relational.RootSize(schema())}}
 }
 
 // text is a field: what it says follows from its row, its column and a version, which all fields of a row share.
