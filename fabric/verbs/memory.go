@@ -9,7 +9,25 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"whale/pmem"
 )
+
+// checkMemory says why a card must not be given n bytes of m, which are at addr.
+func checkMemory(m pmem.Memory, addr uintptr, n uint64) error {
+	f, ok := m.(interface {
+		Name() string
+		File() *os.File
+	})
+	if !ok {
+		return checkMapped(addr, n)
+	}
+	// By its descriptor: a mapping goes by the name under which its file was opened, which may be gone.
+	if err := checkFile(fmt.Sprintf("/proc/self/fd/%d", f.File().Fd())); err != nil {
+		return fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return nil
+}
 
 // checkMapped says why a card must not be given the memory of this process from addr on, n bytes long. The kernel pins the
 // pages of a registration for as long as it lasts, which file systems on storage do not take part in: a file system with

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"whale/pmem"
 )
 
 const someMaps = `00400000-00452000 r-xp 00000000 08:02 173521      /usr/bin/dbus-daemon
@@ -75,13 +77,23 @@ func TestFilesOnStorageAreRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer unix.Munmap(mem)
-		err = checkMapped(uintptr(unsafe.Pointer(&mem[4096])), 64)
-		if fs.Type == unix.TMPFS_MAGIC {
-			if err != nil {
-				t.Errorf("%s is on tmpfs: %v", dir, err)
+		made, err := pmem.Map(f.Name()+".memory", 8192, pmem.Options{}) // mapped under a name that is gone
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.Remove(made.Name())
+		defer made.Close()
+		for name, err := range map[string]error{
+			filepath.Base(f.Name()):    checkMapped(uintptr(unsafe.Pointer(&mem[4096])), 64),
+			filepath.Base(made.Name()): checkMemory(made, uintptr(unsafe.Pointer(&made.Bytes()[0])), 64),
+		} {
+			if fs.Type == unix.TMPFS_MAGIC {
+				if err != nil {
+					t.Errorf("%s is on tmpfs: %v", dir, err)
+				}
+			} else if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "device DAX") {
+				t.Errorf("%s is on storage (%#x): %v", dir, fs.Type, err)
 			}
-		} else if err == nil || !strings.Contains(err.Error(), filepath.Base(f.Name())) || !strings.Contains(err.Error(), "device DAX") {
-			t.Errorf("%s is on storage (%#x): %v", dir, fs.Type, err)
 		}
 	}
 }

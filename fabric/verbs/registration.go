@@ -89,7 +89,7 @@ func (e *Endpoint) Register(m pmem.Memory, off, n uint64, rights fabric.Rights) 
 	if uintptr(base)%startUnit != 0 {
 		return 0, fmt.Errorf("verbs: register: offset %d of memory at %p is not at a multiple of %d bytes", off, &b[0], startUnit)
 	}
-	if err := checkMapped(uintptr(base), n); err != nil {
+	if err := checkMemory(m, uintptr(base), n); err != nil {
 		return 0, fmt.Errorf("verbs: register: %w", err)
 	}
 	access := uint32(accessLocalWrite)
