@@ -19,7 +19,7 @@ func FuzzOpen(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, kind uint8, at uint16, b []byte) {
 		m := pmem.Simulate(mirror.HeadSize+fuzzSize, pmem.ADR, 1)
-		pool := reopen(t, m, ptx.Options{Log: logs[kind%2], Lanes: 2, LogSize: 512})
+		pool := reopen(t, m, ptx.Options{Log: logs[int(kind)%len(logs)], Lanes: 2, LogSize: 512})
 		tx := begin(t, pool)
 		off, err := tx.Alloc(40)
 		if err != nil {
