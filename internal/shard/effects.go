@@ -91,9 +91,7 @@ func (e *Engine) carryOut(out *replication.Effects) {
 		e.resolveAsked()
 	} else if out.Fresh {
 		if s, ok := e.seqOf(e.mem.Load64(g.Control() + replication.OffScratch)); ok {
-			if e.bad != FaultNoLastDrain {
-				e.st.Drain() // every slot up to S is visible here: S covers nothing else
-			}
+			e.st.Drain() // every slot up to S is visible here: S covers nothing else
 			e.st.SetStable(s)
 			e.resolveAsked()
 		} else {

@@ -25,8 +25,6 @@ const (
 	FaultShortLog
 	// FaultJoinRefresh lets a read share the answer to a READ of S that was posted before the read began.
 	FaultJoinRefresh
-	// FaultNoLastDrain resolves a dirty read without draining the ring after S was read.
-	FaultNoLastDrain
 	// FaultNoCommit lets P post records before they are durable in its own log.
 	FaultNoCommit
 	// FaultNoCommitBackup lets a backup report records as durable that are not.

@@ -19,7 +19,7 @@ func BenchmarkSimulation(b *testing.B) {
 	three := Cluster{Members: 3, Protocol: "whale", Policy: "mirror", Mirrors: 1, Segments: 64, Clients: 32, Operations: 20_000, Latency: 2000, Think: 1000, InOrder: true}
 	b.Run("plain", func(b *testing.B) { bench(b, Options{NoChecks: true, Faults: Faults{Cluster: &three}}) })
 	checked := three
-	checked.InOrder, checked.Relaxed, checked.Operations, checked.Segments = false, true, 2000, 8
+	checked.InOrder, checked.Relaxed, checked.Operations, checked.Segments, checked.Clients = false, true, 2000, 8, 8
 	b.Run("checked", func(b *testing.B) { bench(b, Options{Faults: Faults{Cluster: &checked}}) })
 	b.Run("checked, faults", func(b *testing.B) { bench(b, Options{Faults: DefaultFaults()}) })
 }

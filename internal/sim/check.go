@@ -318,6 +318,9 @@ func (k *checker) answer(o *op) {
 		k.waited(o)
 		return
 	}
+	if w := o.behind; w != nil && w.fate == open && w.changes() {
+		k.r.fail("OwnWrites", "%s is answered before %s, which its connection had sent before it", o, w)
+	}
 	for _, reply := range o.replies {
 		n := valueNumber(strings.TrimPrefix(reply, "$"))
 		if n == 0 || reply[0] != '$' {

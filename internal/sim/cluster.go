@@ -240,7 +240,7 @@ func (r *run) wake(m *member, at int64) {
 	}
 	if m.stepAt == 0 || at < m.stepAt {
 		m.stepAt = at
-		r.push(event{at: at, kind: evStep, member: m})
+		r.push(event{at: at, kind: evStep, who: int32(m.id)})
 	}
 }
 
@@ -318,7 +318,7 @@ func (r *run) moveWays(m *member) {
 func (r *run) move(w *way) {
 	if w.conn != nil && !w.due && w.held == 0 && r.net.Unlanded(w.conn) > 0 {
 		w.due = true
-		r.push(event{at: r.now + r.delay(w), kind: evLand, way: w})
+		r.push(event{at: r.now + r.delay(w), kind: evLand, who: int32(w.from.id*len(r.members) + w.to.id)})
 	}
 }
 
@@ -351,7 +351,11 @@ func (r *run) land(w *way) {
 	}
 	r.move(w)
 	if r.net.Unpolled(w.conn) > 0 {
-		r.wake(w.from, r.now+50)
+		at := r.now + 50
+		if r.rng.IntN(4) == 0 { // it is busy with something else
+			at += r.rng.Int64N(8 * int64(r.c.Latency))
+		}
+		r.wake(w.from, at)
 	}
 	if w.to.ep.Rung() {
 		r.wake(w.to, r.now+50+r.rng.Int64N(500))
@@ -360,7 +364,7 @@ func (r *run) land(w *way) {
 
 // dial makes a connection between two members soon, unless there is one: the one with the higher number dials.
 func (r *run) dial(a, b *member, delay int64) {
-	r.push(event{at: r.now + delay, kind: evDial, member: a, other: b})
+	r.push(event{at: r.now + delay, kind: evDial, who: int32(a.id), other: int32(b.id)})
 }
 
 func (r *run) connect(a, b *member) {

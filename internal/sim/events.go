@@ -2,15 +2,13 @@ package sim
 
 // An event is something that happens at a moment of virtual time.
 type event struct {
-	at     int64
-	order  uint64 // among those of one moment
-	kind   eventKind
-	member *member
-	other  *member
-	way    *way
-	client *client
-	fault  *Fault
-	run    uint64 // of the member's process, where it matters
+	at    int64
+	order uint64 // among those of one moment
+	kind  eventKind
+	who   int32  // the member, way or client
+	other int32  // evDial: the other member
+	fault *Fault // evFault, evHeal
+	run   uint64 // evHeal of a crash: of the member's process; 0: it is over already
 }
 
 type eventKind uint8

@@ -55,6 +55,7 @@ func TestEveryOrderFindsBrokenVariants(t *testing.T) {
 		{"trap 1", Scope{Writes: []int{0}, Reads: []int{1}, Broken: Broken{Core: whale.FaultEarlyCommit}}},
 		{"trap 2", Scope{Writes: []int{0}, Reads: []int{2}, Broken: Broken{Core: whale.FaultDataOnly}}},
 		{"trap 2, the reader", Scope{Writes: []int{0}, Reads: []int{1, 2}, Broken: Broken{Engine: shard.FaultKnownS}}},
+		{"a read joins an earlier one", Scope{Writes: []int{0}, Reads: []int{1, 1}, Batches: true, Broken: Broken{Engine: shard.FaultJoinRefresh}}},
 		{"trap 3", Scope{Writes: []int{0}, Reads: []int{0}, Broken: Broken{Engine: shard.FaultReadUnstable}}},
 	} {
 		found, err := Explore(context.Background(), v.scope)

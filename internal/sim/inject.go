@@ -24,7 +24,7 @@ func (r *run) strike(e *Fault) {
 		}
 		if rng.IntN(2) == 0 { // in the middle of what it does next, if it does anything
 			m.mem.armed = 1 + rng.IntN(30)
-			r.push(event{at: r.now + lasts/2, kind: evHeal, fault: e, member: m, run: m.runs})
+			r.push(event{at: r.now + lasts/2, kind: evHeal, fault: e, run: m.runs})
 			return
 		}
 		r.crash(m, "")
@@ -112,7 +112,7 @@ func (r *run) heal(ev *event) {
 	r.healed = r.now
 	switch e.Kind {
 	case "crash":
-		if m := ev.member; m != nil && m.eng != nil && m.runs == ev.run { // it did nothing in whose middle it could have ended
+		if m := r.members[e.Members[0]]; m.eng != nil && m.runs == ev.run { // it did nothing in whose middle it could have ended
 			r.crash(m, "")
 		}
 		r.restart(r.members[e.Members[0]])

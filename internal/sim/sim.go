@@ -198,16 +198,17 @@ func (r *run) loop() {
 		r.handled++
 		switch e.kind {
 		case evStep:
-			if e.member.stepAt != e.at {
+			m := r.members[e.who]
+			if m.stepAt != e.at {
 				continue // it was stepped sooner
 			}
-			r.step(e.member)
+			r.step(m)
 		case evLand:
-			r.land(e.way)
+			r.land(&r.ways[e.who])
 		case evClient:
-			r.next(e.client)
+			r.next(r.clients[e.who])
 		case evDial:
-			r.connect(e.member, e.other)
+			r.connect(r.members[e.who], r.members[e.other])
 		case evFault:
 			r.strike(e.fault)
 		case evHeal:

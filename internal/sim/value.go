@@ -38,10 +38,8 @@ func short(value string) string {
 		return value
 	}
 	head := strings.IndexByte(value, '.') + 1
-	for i := head; i < len(value); i++ {
-		if value[i] != byte('a'+n%26) {
-			return value
-		}
+	if padding := value[head:]; padding != "" && (padding[0] != byte('a'+n%26) || padding[1:] != padding[:len(padding)-1]) {
+		return value
 	}
-	return value[:max(head, 0)]
+	return value[:head]
 }

@@ -73,7 +73,7 @@ func (r *run) choose(c *client) *op {
 	switch {
 	case dice < 2 && len(c.open) == 0:
 		return r.make(nil, waits, arguments("wait", strconv.Itoa(1+rng.IntN(len(r.members))), "3"), sub{})
-	case dice < 3:
+	case dice < 3 && rng.IntN(4) == 0:
 		return r.make(nil, plain, arguments("flushall"), sub{kind: flush})
 	}
 	switch g.kind {

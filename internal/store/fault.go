@@ -13,8 +13,6 @@ const (
 	FaultNoDrain
 	// FaultNoPending lets a replica read from its index alone.
 	FaultNoPending
-	// FaultAnySlot accepts slots of any epoch (trap 11).
-	FaultAnySlot
 	// FaultOlder answers the older version of a key while the newest one's bytes are not here.
 	FaultOlder
 )

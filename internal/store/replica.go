@@ -75,7 +75,7 @@ func (s *Store) arrived() (plog.Slot, bool) {
 }
 
 func (s *Store) accepts(epoch uint32) bool {
-	return epoch != 0 && (epoch == s.epoch.Load() || s.bad == FaultAnySlot)
+	return epoch != 0 && epoch == s.epoch.Load()
 }
 
 // drainLocked drains at most limit slots; false: there may be more in the ring.
