@@ -25,6 +25,7 @@ func steady(change func(*timing.Params), shapes ...transact.Params) Compare {
 	}
 	c := Compare{Run: OnModel(p), Epochs: 2000, Seed: 1, Groups: []Group{{Name: "some"}}}
 	for _, shape := range shapes {
+		shape.Span = 64 << 10 // little to copy
 		w, err := transact.New(shape)
 		if err != nil {
 			panic(err)
