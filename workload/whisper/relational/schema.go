@@ -7,7 +7,7 @@
 //		return db.Table("users").Insert(tx, 7, relational.Row{{Int: 42}, {Text: "Ada"}})
 //	})
 //
-// Rows are changed in place, field by field. The write-ahead log is the undo log of package ptx: what a field held is durable in the
+// Rows are changed in place, field by field. The write-ahead log is an undo log of package ptx: what a field held is durable in the
 // log before it is changed, as in the engine that WHISPER measured (N-Store's with in-place updates: Arulraj, Pavlo and
 // Dulloor, Let's Talk About Storage & Recovery Methods for Non-Volatile Memory Database Systems, SIGMOD 2015). As there, a long
 // text is a block of its own, of which the row has the place: changing it makes a new block and frees the old one.
