@@ -100,9 +100,9 @@ func WriteTable(to io.Writer, rows []Row) error {
 	fmt.Fprintln(t, "\t\tp5/p50/p95 (mean; max)\t\tmean, p99\tp50 (mean)\tmean\tmean\tmean")
 	for _, r := range rows {
 		s, m := r.Counted, r.Measured
-		fmt.Fprintf(t, "%s\tcounted\t%d/%d/%d (%.1f; %d)\t%.1f%%\t%.2f, %d\t%d (%.1f)\t%.1f\t%.2f\t%.0f\n", r.New().Name(),
+		fmt.Fprintf(t, "%s\there\t%d/%d/%d (%.1f; %d)\t%.1f%%\t%.2f, %d\t%d (%.1f)\t%.1f\t%.2f\t%.0f\n", r.New().Name(),
 			s.P5, s.P50, s.P95, s.Mean, s.Max, 100*s.OneLine, s.Width, s.Width99, s.Lines, s.LinesMean, s.Distinct, s.Rewrites, s.Bytes)
-		fmt.Fprintf(t, "\tmeasured\t%s\t%s\t%s\t%s\t%s\t\t%s\n", cmp.Or(m.Epochs, "-"), cmp.Or(m.OneLine, "-"), cmp.Or(m.Width, "-"),
+		fmt.Fprintf(t, "\toriginal\t%s\t%s\t%s\t%s\t%s\t\t%s\n", cmp.Or(m.Epochs, "-"), cmp.Or(m.OneLine, "-"), cmp.Or(m.Width, "-"),
 			cmp.Or(m.Lines, "-"), cmp.Or(m.Distinct, "-"), cmp.Or(m.Bytes, "-"))
 	}
 	return t.Flush()
