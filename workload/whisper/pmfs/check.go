@@ -129,7 +129,7 @@ func (fs *FS) Content(tx *tm.Tx) uint64 {
 			b := make([]byte, node.Size(tx))
 			fs.ReadAt(tx, node, 0, b)
 			b = binary.LittleEndian.AppendUint64(b, tx.Load64(uint64(node)+changesOff))
-			sum.Add(hash(path), b)
+			sum.Add(2, append(b, path...))
 			return true
 		})
 	}

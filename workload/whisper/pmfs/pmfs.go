@@ -99,12 +99,13 @@ func (i Inode) changed(tx *tm.Tx, size uint64) {
 	tx.Store64(uint64(i)+changesOff, tx.Load64(uint64(i)+changesOff)+1)
 }
 
+// hash is where a name is in its directory's tree.
 func hash(name string) uint64 {
 	h := uint64(len(name))
 	for _, c := range []byte(name) {
 		h = app.Mix(h ^ uint64(c))
 	}
-	return h
+	return h & 0xffff // so few that names with the same one are met, in tests as elsewhere
 }
 
 // entryOf finds a name. prev is the entry before it in its chain, 0 if it is the first.

@@ -69,9 +69,12 @@ func (w *world) find(tx *tm.Tx, path string) (pmfs.Inode, string) {
 	return dir, name
 }
 
+// paths are what there may be: names of all lengths, and some in one chain.
+var paths = append(pmfs.Colliding(3), "a", "d/a", "d/b", "d/"+strings.Repeat("n", pmfs.MaxName))
+
 // step does one thing, in the file system and in the model.
 func (w *world) step(rt *rapid.T, tx *tm.Tx) error {
-	path := rapid.SampledFrom([]string{"a", "b", "c", "d/a", "d/b", "d/" + strings.Repeat("n", pmfs.MaxName)}).Draw(rt, "path")
+	path := rapid.SampledFrom(paths).Draw(rt, "path")
 	dir, name := w.find(tx, path)
 	is, there := w.names[path]
 	node, err := w.fs.Lookup(tx, dir, name)
