@@ -7,7 +7,7 @@ import (
 	"whale/workload/whisper"
 )
 
-const transactions = 300 // of each thread
+const transactions = 100 // of each thread
 
 // TestApplications runs each of them with its default parameters, checks its data, and prints what its transactions look like beside the
 // originals'. Equal seeds give equal figures, others give others.
