@@ -47,7 +47,7 @@ func prepared(t testing.TB, w workload.Workload, o mirror.Options) workload.Prog
 }
 
 func TestCrash(t *testing.T) {
-	crashtest.Run(t, mustNew(t, small), crashtest.Options{Runs: 2, Transactions: 16})
+	crashtest.Run(t, mustNew(t, small), crashtest.Options{Runs: 1, Transactions: 14})
 }
 
 // TestTerminals: threads of two warehouses at once, who pay and order in each other's, keep the consistency conditions.

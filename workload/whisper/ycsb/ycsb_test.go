@@ -24,7 +24,7 @@ func mustNew(t testing.TB, p ycsb.Params) *ycsb.YCSB {
 }
 
 func TestCrash(t *testing.T) {
-	crashtest.Run(t, mustNew(t, ycsb.Params{Rows: 4}), crashtest.Options{Runs: 3, Transactions: 12})
+	crashtest.Run(t, mustNew(t, ycsb.Params{Rows: 4}), crashtest.Options{Runs: 3, Transactions: 8})
 }
 
 func prepared(t testing.TB, w workload.Workload, o mirror.Options) (workload.Program, *pmem.HeapMemory) {
