@@ -57,10 +57,11 @@ func (l *Log) invalidate(tail uint64) error {
 }
 
 func (l *Log) zero(from, to uint64) error {
-	if allZero(l.arena[from:to]) {
-		return nil
+	if !allZero(l.arena[from:to]) {
+		clear(l.arena[from:to])
 	}
-	clear(l.arena[from:to])
+	// Also where it is zero already: the run before may have ended between the two, and a loss of power would bring back
+	// what was there.
 	if err := makeDurable(l.m, l.g.Arena()+from, to-from); err != nil {
 		return fmt.Errorf("plog: %s: cut: %w", l.name, err)
 	}

@@ -267,8 +267,8 @@ func (k *checker) forwarded(m *member, word uint64) {
 		from = k.begun
 	}
 	to := k.r.members[next]
-	if to.wiped || to.intact != nil || seq > uint64(len(k.log)) {
-		return
+	if to.wiped || to.intact != nil || seq > uint64(len(k.log)) || to.eng != nil && !to.eng.Status().Serving {
+		return // it has started anew, and may have cut a part of a group
 	}
 	image := to.mem.Image()
 	for n := max(from, k.begun) + 1; n <= seq; n++ {

@@ -130,6 +130,9 @@ func (f format) next(mem []byte, seq, tail uint64) (r record, ok bool) {
 	if start == f.segment*f.segments {
 		return r, false
 	}
+	if h := arena[start:][:lineBytes]; le.Uint64(h[24:]) != seq || crc32.Checksum(h[:60], castagnoli) != le.Uint32(h[60:]) {
+		return r, false // the segment's header is none, or another record's
+	}
 	return f.at(arena, seq, start+lineBytes)
 }
 
