@@ -12,6 +12,6 @@ func mirrorCmd() *cobra.Command {
 		Example: `  whale mirror compare
   whale mirror compare --workload transact --sensitivity`,
 	}
-	cmd.AddCommand(mirrorServeCmd(), mirrorCompareCmd(), mirrorParamsCmd(), mirrorRecordCmd(), mirrorEpochsCmd())
+	cmd.AddCommand(mirrorServeCmd(), mirrorBenchCmd(), mirrorCompareCmd(), mirrorParamsCmd(), mirrorRecordCmd(), mirrorEpochsCmd())
 	return cmd
 }

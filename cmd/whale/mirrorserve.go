@@ -6,34 +6,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
 
-	"whale/fabric"
-	"whale/fabric/shm"
-	"whale/fabric/tcp"
-	"whale/fabric/verbs"
-	"whale/internal/certs"
 	"whale/internal/config"
-	"whale/internal/node"
 	"whale/mirror"
 	"whale/pmem"
 )
 
 // mirrorServe is `whale mirror serve`.
 type mirrorServe struct {
-	file, domain   string
-	size           config.Size
-	fabric, listen string
-	secret, device string
-	direct         bool
-	insecure       bool
-	tls            certs.Files
+	file, domain string
+	size         config.Size
+	endpointFlags
 }
 
 func mirrorServeCmd() *cobra.Command {
@@ -60,17 +48,8 @@ Other programs reach it by the address that is printed. Over shared memory that 
 	fl.StringVar(&s.file, "file", "", "the mirror's memory: a file or a device (required)")
 	fl.Var(&s.size, "size", "its size; needed for a file that does not exist and for a device")
 	fl.StringVar(&s.domain, "domain", "auto", "persistence domain: auto, what the file itself gives; adr or eadr, if you know better")
-	fl.StringVar(&s.fabric, "fabric", node.FabricSHM, "how primaries reach it: shm, tcp or verbs")
-	fl.StringVar(&s.listen, "listen", "127.0.0.1:7400", "tcp, verbs: host and port")
-	fl.StringVar(&s.secret, "secret", "", "file with the secret that primaries have, too: 64 hexadecimal digits, mode 0600 (required)")
-	fl.StringVar(&s.device, "device", "", "verbs: the RDMA device; default: the one that has the address")
-	fl.BoolVar(&s.direct, "direct-write", false, "verbs: the card's writes pass the CPU's caches by (DDIO is off)")
-	fl.BoolVar(&s.insecure, "insecure", false, "tcp, verbs: listen beyond this machine without TLS")
-	fl.StringVar(&s.tls.Cert, "tls-cert", "", "tcp: certificate of this side")
-	fl.StringVar(&s.tls.Key, "tls-key", "", "tcp: its key")
-	fl.StringVar(&s.tls.CA, "tls-ca", "", "tcp: authority of all certificates")
+	s.bind(cmd, "how primaries reach it", "127.0.0.1:7400")
 	cmd.MarkFlagRequired("file")
-	cmd.MarkFlagRequired("secret")
 	return cmd
 }
 
@@ -82,7 +61,7 @@ func (s *mirrorServe) run(cmd *cobra.Command) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, memory.Close()) }()
-	ep, err := s.endpoint(memory.Domain())
+	ep, err := s.endpointFlags.open(s.file+".fabric", memory.Domain())
 	if err != nil {
 		return err
 	}
@@ -124,52 +103,4 @@ func (s *mirrorServe) open() (*pmem.File, error) {
 		return nil, fmt.Errorf("mirror: --size %d: want a multiple of 64 above %d, for the label alone takes that", size, mirror.HeadSize)
 	}
 	return pmem.Map(s.file, uint64(s.size), pmem.Options{Domain: domain})
-}
-
-func (s *mirrorServe) endpoint(domain pmem.Domain) (fabric.Endpoint, error) {
-	secret, err := node.ReadSecret(s.secret)
-	if err != nil {
-		return nil, err
-	}
-	if s.tls.On() && s.fabric != node.FabricTCP {
-		return nil, fmt.Errorf("mirror: TLS goes over tcp only, not over %s", s.fabric)
-	}
-	switch s.fabric {
-	case node.FabricSHM:
-		dir, err := filepath.Abs(s.file + ".fabric")
-		if err != nil {
-			return nil, err
-		}
-		return shm.Open(dir, shm.Options{Secret: secret})
-	case node.FabricTCP:
-		if err := s.reachable(); err != nil {
-			return nil, err
-		}
-		o := tcp.Options{Listen: s.listen, Secret: secret, Domain: domain}
-		if s.tls.On() {
-			if o.TLS, err = s.tls.Load(); err != nil {
-				return nil, err
-			}
-		}
-		return tcp.Open(o)
-	case node.FabricVerbs:
-		if err := s.reachable(); err != nil {
-			return nil, err
-		}
-		return verbs.Open(verbs.Options{Listen: s.listen, Device: s.device, Secret: secret, Domain: domain, DirectWrite: s.direct})
-	}
-	return nil, fmt.Errorf("mirror: --fabric %s: want shm, tcp or verbs", s.fabric)
-}
-
-// reachable refuses an address that others reach, unless somebody has accepted that.
-func (s *mirrorServe) reachable() error {
-	addr, err := net.ResolveTCPAddr("tcp", s.listen)
-	if err != nil {
-		return fmt.Errorf("mirror: --listen %s: %w; want host:port", s.listen, err)
-	}
-	if addr.IP.IsLoopback() || s.insecure || s.tls.On() {
-		return nil
-	}
-	return fmt.Errorf("mirror: %s can be reached from outside, and what primaries write is not encrypted: use TLS (--tls-cert; whale cert makes what it needs), "+
-		"or a loopback address, or accept that with --insecure", s.listen)
 }

@@ -97,6 +97,65 @@ func TestMirrorServe(t *testing.T) {
 	}
 }
 
+// TestMirrorBench: every strategy runs against a mirror that another endpoint serves, twice on the same data; what cannot
+// work is said at once.
+func TestMirrorBench(t *testing.T) {
+	dir := t.TempDir()
+	secret, copy, region := filepath.Join(dir, "secret"), filepath.Join(dir, "copy"), filepath.Join(dir, "region")
+	if err := node.CreateSecret(secret); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	out, in := io.Pipe()
+	serve := rootCmd()
+	serve.SetArgs([]string{"mirror", "serve", "--file", copy, "--size", "8MiB", "--secret", secret})
+	serve.SetOut(in)
+	done := make(chan error, 1)
+	go func() { done <- serve.ExecuteContext(ctx); in.Close() }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}()
+	if _, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+		t.Fatalf("it says nothing: %v", <-done)
+	}
+	go io.Copy(io.Discard, out)
+	bench := func(args ...string) (string, error) {
+		cmd := rootCmd()
+		var text strings.Builder
+		cmd.SetOut(&text)
+		cmd.SetArgs(append([]string{"mirror", "bench", "--secret", secret, "--transactions", "20", "--rounds", "2"}, args...))
+		err := cmd.Execute()
+		return text.String(), err
+	}
+	for range 2 {
+		text, err := bench("--mirror", copy+".fabric", "--file", region, "--size", "8MiB", "--workload", "transact-4")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range mirror.Strategies {
+			if !strings.Contains(text, s.String()+" ") {
+				t.Errorf("nothing is said of %v:\n%s", s, text)
+			}
+		}
+	}
+	for want, args := range map[string][]string{
+		"needs":                       {"--mirror", copy + ".fabric", "--file", region, "--size", "4096", "--workload", "transact-4"},
+		"is a group":                  {"--mirror", copy + ".fabric", "--file", region, "--workload", "transact"},
+		"there is no workload":        {"--mirror", copy + ".fabric", "--file", region, "--workload", "x"},
+		"8388608":                     {"--mirror", copy + ".fabric", "--file", region + "2", "--size", "16MiB", "--workload", "transact-4"},
+		"count":                       {"--mirror", copy + ".fabric", "--file", region, "--rounds", "0", "--workload", "transact-4"},
+		"required flag(s) \"mirror\"": {"--file", region},
+		"strategy":                    {"--mirror", copy + ".fabric", "--file", region, "--strategy", "sm", "--workload", "transact-4"},
+	} {
+		if _, err := bench(args...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v, want %q", args, err, want)
+		}
+	}
+}
+
 // TestMirrorServeRefuses: what cannot work is said at once.
 func TestMirrorServeRefuses(t *testing.T) {
 	dir := t.TempDir()

@@ -8,13 +8,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"whale/internal/loopback"
 	"whale/mirror"
 	"whale/pmem"
-	"whale/workload"
 )
 
 // OnFabric is the Runner of a provider of the fabric, in real time, both sides on this machine and in this process. dir is
@@ -67,15 +65,7 @@ func OnFabric(provider, dir string, domain pmem.Domain) Runner {
 		if err != nil {
 			return 0, errors.Join(err, r.Close())
 		}
-		errs := make([]error, s.Threads)
-		var threads sync.WaitGroup
-		start := time.Now()
-		for i := range errs {
-			threads.Go(func() { errs[i] = program.Run(workload.NewThread(i, s.Seed, workload.Real{}), s.Transactions) })
-		}
-		threads.Wait()
-		took = time.Since(start)
-		if err := errors.Join(errs...); err != nil {
+		if took, err = timed(program, s.Threads, s.Transactions, s.Seed); err != nil {
 			return 0, errors.Join(fmt.Errorf("after %v: %w", took, err), r.Close())
 		}
 		return took, s.finish(r, program, sides[0], sides[1])
