@@ -47,7 +47,9 @@ func (x *Export) Answer(b []byte) ([]byte, error) {
 	return answer, nil
 }
 
-func (x *Export) admit(b []byte) ([]byte, error) {
+// admit tells a primary, too, that the memory's file was shortened, of which the process would die otherwise.
+func (x *Export) admit(b []byte) (_ []byte, err error) {
+	defer pmem.Catch(pmem.Arm(), &err)
 	var h hello
 	if err := h.decode(b); err != nil {
 		return nil, err

@@ -34,8 +34,9 @@ type Region struct {
 	stopped error     // why no transaction ever begins again
 	all     []*Tx
 
-	lost   atomic.Int32 // mirrors that are lost
-	parked sync.Mutex   // held by whoever waits at the endpoint's doorbell
+	lost       atomic.Int32 // mirrors that are lost
+	announcing sync.Mutex   // held by the transaction that tells the mirrors of a generation
+	parked     sync.Mutex   // held by whoever waits at the endpoint's doorbell
 }
 
 // ErrLost is what a transaction fails with, and Begin from then on, when a mirror was lost and the region may not go on

@@ -199,10 +199,14 @@ func (t *Tx) dropFailed() {
 func (t *Tx) dropLost() {
 	before := len(t.links)
 	t.links = slices.DeleteFunc(t.links, func(l *link) bool {
-		if l.peer.lost.Load() == nil {
+		why := l.peer.lost.Load()
+		if why == nil {
 			return false
 		}
 		l.conn.Close()
+		if t.r.opts.OnLoss != GoOn { // it was let in before the region has stopped
+			t.err = errors.Join(t.err, *why)
+		}
 		return true
 	})
 	if len(t.links) < before {
@@ -212,7 +216,13 @@ func (t *Tx) dropLost() {
 
 // announce tells the mirrors that are left of the generation that began when one was lost, durably. Every transaction that
 // goes on without a mirror does, before it commits: who opens a mirror's copy later must not take the lost one for as new.
+//
+// One does at a time: on another connection, an older generation could land behind a newer one.
 func (t *Tx) announce() {
+	if !t.announcing && t.r.claim() {
+		t.announcing = true
+		defer func() { t.announcing = false; t.r.announcing.Unlock() }()
+	}
 	state := t.r.Label().State
 	t.serial++
 	for _, l := range t.links {
@@ -221,6 +231,21 @@ func (t *Tx) announce() {
 		l.post()
 	}
 	t.await(t.serial)
+}
+
+// claim waits for the right to announce. False: on a fabric that is simulated nothing will happen any more, so nobody's
+// announcement is on its way.
+func (r *Region) claim() bool {
+	if r.opts.Idle == nil {
+		r.announcing.Lock()
+		return true
+	}
+	for !r.announcing.TryLock() {
+		if r.opts.Idle() != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // note keeps account of what lost mirrors miss, and of what one that is lost before the end will miss.

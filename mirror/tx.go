@@ -25,6 +25,8 @@ type Tx struct {
 	sent     bool   // something was handed to the mirrors in this transaction
 	track    bool   // touched is kept
 	touched  touched
+	// announcing: it holds the region's right to announce; a mirror that is lost meanwhile is announced under the same.
+	announcing bool
 }
 
 func newTx(r *Region, thread int) *Tx {
