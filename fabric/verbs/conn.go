@@ -229,10 +229,11 @@ func (c *conn) shut() error {
 	c.finish(errors.New("closed"), byeClosed)
 	c.mu.Unlock()
 	<-c.over
-	c.ep.mu.Lock()
+	err := c.free()
+	c.ep.mu.Lock() // then only: Endpoint.Close ends the device when all that it finds is freed
 	delete(c.ep.conns, c)
 	c.ep.mu.Unlock()
-	if err := c.free(); err != nil {
+	if err != nil {
 		return err
 	}
 	c.mu.Lock()

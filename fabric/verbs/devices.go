@@ -104,32 +104,39 @@ func findDevice(wanted string, listen *net.TCPAddr) (*device, gid, error) {
 	if name != "" && !slices.Contains(names, name) {
 		return nil, gid{}, fmt.Errorf("verbs: no device %q; there are: %s", name, strings.Join(names, ", "))
 	}
-	var seen []string
+	var devices []*device
+	var gids []gid
+	var found []candidate
 	for _, n := range names {
 		if name != "" && n != name {
 			continue
 		}
 		d, err := openDevice(n)
-		if err != nil {
-			seen = append(seen, err.Error())
-			continue
-		}
-		g, err := d.choose(number, listen)
+		var g gid
+		var exact bool
 		if err == nil {
-			return d, g, nil
+			g, exact, err = d.choose(number, listen)
 		}
-		seen = append(seen, err.Error())
-		d.close()
+		devices, gids, found = append(devices, d), append(gids, g), append(found, candidate{n, exact, err})
 	}
-	return nil, gid{}, fmt.Errorf("verbs: no RDMA device for %s: %s", listen.IP, strings.Join(seen, "; "))
+	chosen, err := pick(found, listen.IP)
+	for i, d := range devices {
+		if d != nil && (err != nil || i != chosen) {
+			d.close()
+		}
+	}
+	if err != nil {
+		return nil, gid{}, err
+	}
+	return devices[chosen], gids[chosen], nil
 }
 
 // choose is the address of a device: on Ethernet the RoCE v2 one that is the listening IP address, on InfiniBand the first
-// of the port. number 0 is any port.
-func (d *device) choose(number int, listen *net.TCPAddr) (gid, error) {
+// of the port, and not exact. number 0 is any port.
+func (d *device) choose(number int, listen *net.TCPAddr) (_ gid, exact bool, err error) {
 	gids, err := d.gids()
 	if err != nil {
-		return gid{}, fmt.Errorf("%s: reading its addresses: %w", d.name, err)
+		return gid{}, false, fmt.Errorf("%s: reading its addresses: %w", d.name, err)
 	}
 	ip := listen.AddrPort().Addr().Unmap().WithZone("")
 	for _, g := range gids {
@@ -138,16 +145,16 @@ func (d *device) choose(number int, listen *net.TCPAddr) (gid, error) {
 		}
 		p, err := d.port(g.port)
 		if err != nil {
-			return gid{}, fmt.Errorf("%s, port %d: %w", d.name, g.port, err)
+			return gid{}, false, fmt.Errorf("%s, port %d: %w", d.name, g.port, err)
 		}
 		ethernet := p.link == linkEthernet
 		if ethernet && (g.kind != gidRoCE2 || g.addr() != ip) || !ethernet && g.index != 0 {
 			continue
 		}
 		if p.state != portActive {
-			return gid{}, fmt.Errorf("%s, port %d is not active: is its cable in, its interface up, and on InfiniBand a subnet manager running?", d.name, g.port)
+			return gid{}, false, fmt.Errorf("%s, port %d is not active: is its cable in, its interface up, and on InfiniBand a subnet manager running?", d.name, g.port)
 		}
-		return g, nil
+		return g, ethernet, nil
 	}
-	return gid{}, fmt.Errorf("%s has not that address; it has: %s (the listening address is to be one of the device's interface)", d.name, describe(gids))
+	return gid{}, false, fmt.Errorf("%s has not that address; it has: %s (the listening address is to be one of the device's interface)", d.name, describe(gids))
 }

@@ -225,18 +225,19 @@ func (c *conn) nonTemporal(op *fabric.Op) error {
 
 // wrote notes what a later durable Flush or Fence has to flush.
 func (c *conn) wrote(op *fabric.Op, addr, n uint64) {
-	rkey, rights, _ := openKey(op.Remote.Key)
+	_, rights, _ := openKey(op.Remote.Key)
 	if !c.plan.flushNative || rights&fabric.RemoteFlush == 0 || n == 0 {
 		return
 	}
-	if s, flush := c.written.add(rkey, addr, n, op.Flags&(fabric.WriteThrough|fabric.NonTemporal) != 0); flush {
+	if s, flush := c.written.add(op.Remote.Key, addr, n, op.Flags&(fabric.WriteThrough|fabric.NonTemporal) != 0); flush {
 		c.flushSpan(0, s)
 	}
 }
 
 // flushSpan makes a range durable by FLUSH; the length of one is 32 bits.
 func (c *conn) flushSpan(flags uint8, s span) {
-	w := workRequest{op: opFlush, flags: flags, rkey: s.rkey, remote: s.from, length: uint32(s.to - s.from), place: placeVisible | placeDurable, level_: levelRange}
+	rkey, _, _ := openKey(s.key)
+	w := workRequest{op: opFlush, flags: flags, rkey: rkey, remote: s.from, length: uint32(s.to - s.from), place: placeVisible | placeDurable, level_: levelRange}
 	if s.to-s.from >= 1<<31 {
 		w.length, w.level_ = 0, levelRegion
 	}
@@ -278,8 +279,8 @@ func (c *conn) lowerFlush(op *fabric.Op, flags uint8, seq uint64) error {
 	switch _, rights, _ := openKey(op.Remote.Key); {
 	case op.A == fabric.Durable && c.plan.flushNative && op.B == fabric.Region:
 		first := c.filled
-		whole := c.written.incomplete(rkey)
-		for s, ok := c.written.ofRegion(rkey); ok; s, ok = c.written.ofRegion(rkey) {
+		whole := c.written.incomplete(op.Remote.Key)
+		for s, ok := c.written.ofRegion(op.Remote.Key); ok; s, ok = c.written.ofRegion(op.Remote.Key) {
 			if !whole {
 				c.flushSpan(flags, s)
 			}
@@ -288,13 +289,13 @@ func (c *conn) lowerFlush(op *fabric.Op, flags uint8, seq uint64) error {
 		case whole:
 			*c.request() = workRequest{op: opFlush, flags: flags, rkey: rkey, remote: addr, place: placeVisible | placeDurable, level_: levelRegion}
 		case c.filled == first: // nothing to do, but the key has to be good
-			c.flushSpan(flags, span{rkey: rkey, from: addr, to: addr + 1})
+			c.flushSpan(flags, span{key: op.Remote.Key, from: addr, to: addr + 1})
 		}
 	case op.A == fabric.Durable && c.plan.flushNative && n > 0:
 		if n >= 1<<31 { // its end is checked by a Flush of the last byte
-			c.flushSpan(flags, span{rkey: rkey, from: addr + n - 1, to: addr + n})
+			c.flushSpan(flags, span{key: op.Remote.Key, from: addr + n - 1, to: addr + n})
 		}
-		c.flushSpan(flags, span{rkey: rkey, from: addr, to: addr + n})
+		c.flushSpan(flags, span{key: op.Remote.Key, from: addr, to: addr + n})
 	case c.plan.flush && (op.A == fabric.Visible || c.plan.domain != pmem.ADR):
 		w := workRequest{op: opFlush, flags: flags, rkey: rkey, remote: addr, length: uint32(n), place: placeVisible, level_: levelRange}
 		if n >= 1<<31 { // its end is checked by a Flush of the last byte

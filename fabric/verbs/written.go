@@ -1,21 +1,24 @@
 package verbs
 
+import "whale/fabric"
+
 // written are the ranges of the peer's memory that a connection has written and not yet flushed durably. A durable Flush of a
 // region is about these bytes alone, and a device may take long over a region: soft-RoCE writes back every line of it. A
 // durable Fence is about those among them that were written through.
 //
 // A range that finds no place is forgotten, and the next Flush of its region is one of the whole region; but what was
 // written through is flushed at once, for a Fence does not know regions. So ranges of a key that the peer has withdrawn,
-// which nobody flushes any more, never lead to a request under that key.
+// which nobody flushes any more, never lead to a request under that key, unless they were written through. A key is the
+// whole of it here: a card may give the rkey of one that was withdrawn to the next registration.
 type written struct {
 	ranges    [maxRanges]span
 	n         int
-	forgotten map[uint32]bool // rkeys
+	forgotten map[fabric.Key]bool
 }
 
-// span is [from, to) as the device addresses it under rkey.
+// span is [from, to) as the device addresses it under the key.
 type span struct {
-	rkey     uint32
+	key      fabric.Key
 	through  bool
 	from, to uint64
 }
@@ -26,12 +29,12 @@ const (
 )
 
 // add notes n bytes at addr. If it gives a range back, that is to be flushed now.
-func (w *written) add(rkey uint32, addr, n uint64, through bool) (evicted span, flush bool) {
-	s := span{rkey, through, addr, addr + n}
+func (w *written) add(key fabric.Key, addr, n uint64, through bool) (evicted span, flush bool) {
+	s := span{key, through, addr, addr + n}
 	best, least := -1, ^uint64(0)
 	for i := range w.ranges[:w.n] {
 		r := &w.ranges[i]
-		if r.rkey != rkey || r.through != through {
+		if r.key != key || r.through != through {
 			continue
 		}
 		hull := max(r.to, s.to) - min(r.from, s.from)
@@ -59,17 +62,17 @@ func (w *written) add(rkey uint32, addr, n uint64, through bool) (evicted span, 
 	evicted, w.ranges[victim] = w.ranges[victim], s
 	if !evicted.through {
 		if w.forgotten == nil {
-			w.forgotten = map[uint32]bool{}
+			w.forgotten = map[fabric.Key]bool{}
 		}
-		w.forgotten[evicted.rkey] = true
+		w.forgotten[evicted.key] = true
 		return span{}, false
 	}
 	return evicted, true
 }
 
-// ofRegion removes a range that belongs to rkey, until there is none.
-func (w *written) ofRegion(rkey uint32) (s span, ok bool) {
-	return w.take(func(r *span) bool { return r.rkey == rkey })
+// ofRegion removes a range that belongs to key, until there is none.
+func (w *written) ofRegion(key fabric.Key) (s span, ok bool) {
+	return w.take(func(r *span) bool { return r.key == key })
 }
 
 // throughout removes a range that was written through, until there is none.
@@ -89,11 +92,11 @@ func (w *written) take(wanted func(*span) bool) (s span, ok bool) {
 	return span{}, false
 }
 
-// incomplete says whether ranges of rkey were forgotten, and takes that as dealt with.
-func (w *written) incomplete(rkey uint32) bool {
-	if !w.forgotten[rkey] {
+// incomplete says whether ranges of key were forgotten, and takes that as dealt with.
+func (w *written) incomplete(key fabric.Key) bool {
+	if !w.forgotten[key] {
 		return false
 	}
-	delete(w.forgotten, rkey)
+	delete(w.forgotten, key)
 	return true
 }

@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+
+	"whale/fabric"
 )
 
 // TestWrittenIsFlushed: every byte that was written is flushed by the next flush of its key, whatever was merged, kept or
@@ -14,18 +16,18 @@ func TestWrittenIsFlushed(t *testing.T) {
 		var w written
 		const keys, size = 20, 1 << 14
 		type state struct{ dirty, through [size]bool }
-		memory := map[uint32]*state{}
-		for k := range uint32(keys) {
+		memory := map[fabric.Key]*state{}
+		for k := range fabric.Key(keys) {
 			memory[k] = &state{}
 		}
 		clean := func(s span) {
-			m := memory[s.rkey]
+			m := memory[s.key]
 			clear(m.dirty[s.from:s.to])
 			clear(m.through[s.from:s.to])
 		}
 		used := 1 + rng.IntN(keys)
 		for range 200 {
-			k, n := uint32(rng.IntN(used)), uint64(rng.IntN(200))
+			k, n := fabric.Key(rng.IntN(used)), uint64(rng.IntN(200))
 			at := uint64(rng.IntN(size - 200))
 			m := memory[k]
 			if rng.IntN(10) > 0 {
@@ -44,7 +46,7 @@ func TestWrittenIsFlushed(t *testing.T) {
 			}
 			if rng.IntN(2) == 0 {
 				if w.incomplete(k) {
-					clean(span{rkey: k, to: size})
+					clean(span{key: k, to: size})
 				}
 				for s, ok := w.ofRegion(k); ok; s, ok = w.ofRegion(k) {
 					clean(s)
@@ -72,5 +74,21 @@ func TestWrittenIsFlushed(t *testing.T) {
 	}
 	if w.n != 3 || w.ranges[0] != (span{1, false, 4096, 4096 + 6400}) || w.ranges[1] != (span{1, false, 1 << 30, 1<<30 + 20000}) {
 		t.Errorf("%d ranges: %v", w.n, w.ranges[:w.n])
+	}
+}
+
+// TestWrittenOfAWithdrawnKey: ranges of a key that was withdrawn are not those of a later one with the same rkey, whose
+// addresses are others: a request for them would be refused, and end the connection.
+func TestWrittenOfAWithdrawnKey(t *testing.T) {
+	var w written
+	const rkey = 7
+	old, next := makeKey(rkey, allRights, iovaOf(1, 0)), makeKey(rkey, allRights, iovaOf(2, 0))
+	w.add(old, iovaOf(1, 0), 64, false)
+	w.add(next, iovaOf(2, 0), 64, false)
+	if s, ok := w.ofRegion(next); !ok || s != (span{next, false, iovaOf(2, 0), iovaOf(2, 0) + 64}) {
+		t.Errorf("%+v, %v", s, ok)
+	}
+	if s, ok := w.ofRegion(next); ok {
+		t.Errorf("a flush of the new key's region covers %+v", s)
 	}
 }

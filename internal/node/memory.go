@@ -34,12 +34,12 @@ func (n *Node) mapMemory() error {
 	} else if err != nil {
 		return permanent(err)
 	}
-	if path == link {
-		return nil
-	}
-	// The folder is locked, but this memory is not in it.
+	// The folder is locked, but the memory need not be in it, and one that is may be what another node's --memory names.
 	if err := unix.Flock(int(n.memory.File().Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("memory %s: %w: another node has it: stop that one first, or give another --memory", path, err)
+	}
+	if path == link {
+		return nil
 	}
 	if err := os.Symlink(path, link); err != nil && !errors.Is(err, fs.ErrExist) {
 		return permanent(fmt.Errorf("note in the data folder where the memory is: %w", err))
@@ -131,9 +131,12 @@ func (n *Node) openRecords(path string) error {
 func (n *Node) wantedGeometry(path string) (size uint64, err error) {
 	st, err := os.Stat(path)
 	isNew := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !isNew { // no right to look there, for one, or a part of the path is no folder
+		return 0, fmt.Errorf("memory: %w", err)
+	}
 	var onDevice uint64 // bytes of a formatted memory
 	room := uint64(DefaultArena)
-	if !isNew && err == nil && st.Mode()&os.ModeCharDevice != 0 {
+	if !isNew && st.Mode()&os.ModeCharDevice != 0 {
 		if onDevice, room, err = lookAtDevice(path); err != nil {
 			return 0, err
 		}

@@ -72,11 +72,28 @@ func TestFolderWithAMemoryOfItsOwn(t *testing.T) {
 	}
 }
 
+// A memory in a folder is not another node's to take by its path.
+func TestMemoryOfAnotherFolder(t *testing.T) {
+	c := newCluster(t, 1, nil).startAll()
+	cfg := c.config(0)
+	cfg.Dir, cfg.Memory = filepath.Join(c.dir, "other"), filepath.Join(c.dirs[0], memoryFile)
+	cfg.Peers = []string{cfg.Dir}
+	n, err := Open(cfg)
+	if err == nil {
+		n.Close()
+	}
+	if err == nil || !strings.Contains(err.Error(), "another node") {
+		t.Errorf("a second node with the memory of a running one: %v", err)
+	}
+}
+
 func TestMemoryThatIsNoMemory(t *testing.T) {
 	c := newCluster(t, 1, func(cfg *Config) { cfg.Memory = "/dev/null" })
 	c.expectPermanent(0, "/dev/null", "device DAX")
 	c.change = func(cfg *Config) { cfg.Memory = "/dev/dax99.9" }
 	c.expectPermanent(0, "/dev/dax99.9", "no such")
+	c.change = func(cfg *Config) { cfg.Memory = "/dev/null/memory" }
+	c.expectPermanent(0, "/dev/null/memory", "not a directory")
 }
 
 // TestMemoryOnADevice needs persistent memory, or an emulated one (see lab/): WHALE_TEST_DAX names a device that may be
