@@ -69,15 +69,17 @@ type conn struct {
 	silent   int    // work requests since the last signaled one
 	silentOp int    // operations since
 	written  written
-	fence    bool   // the next work request waits for READs before it
-	stalled  bool   // nothing is posted any more, because the operation posted-1 then was bad
-	fault    *fault // the device's first error
-	receives receives
-	severed  bool  // the queue pair is gone
-	why      error // the first reason
-	unsure   bool  // the peer did not confirm the end
-	freedAll bool
-	err      error // what every further completion says; nil while all is well
+	// unflushable: something was written through that visible does not make durable, under a key that allows no FLUSH
+	unflushable bool
+	fence       bool   // the next work request waits for READs before it
+	stalled     bool   // nothing is posted any more, because the operation posted-1 then was bad
+	fault       *fault // the device's first error
+	receives    receives
+	severed     bool  // the queue pair is gone
+	why         error // the first reason
+	unsure      bool  // the peer did not confirm the end
+	freedAll    bool
+	err         error // what every further completion says; nil while all is well
 }
 
 // pending is a posted operation.

@@ -225,11 +225,15 @@ func (c *conn) nonTemporal(op *fabric.Op) error {
 
 // wrote notes what a later durable Flush or Fence has to flush.
 func (c *conn) wrote(op *fabric.Op, addr, n uint64) {
-	_, rights, _ := openKey(op.Remote.Key)
-	if !c.plan.flushNative || rights&fabric.RemoteFlush == 0 || n == 0 {
+	if !c.plan.flushNative || n == 0 {
 		return
 	}
-	if s, flush := c.written.add(op.Remote.Key, addr, n, op.Flags&(fabric.WriteThrough|fabric.NonTemporal) != 0); flush {
+	through := op.Flags&(fabric.WriteThrough|fabric.NonTemporal) != 0
+	if _, rights, _ := openKey(op.Remote.Key); rights&fabric.RemoteFlush == 0 {
+		c.unflushable = c.unflushable || through && !c.plan.nonTemporal
+		return
+	}
+	if s, flush := c.written.add(op.Remote.Key, addr, n, through); flush {
 		c.flushSpan(0, s)
 	}
 }
@@ -248,6 +252,9 @@ func (c *conn) flushSpan(flags uint8, s span) {
 func (c *conn) lowerFence(op *fabric.Op, flags uint8, seq uint64) error {
 	if op.A == fabric.Durable && c.plan.domain == pmem.None {
 		return fmt.Errorf("a durable fence: %w", errNoDomain)
+	}
+	if op.A == fabric.Durable && c.unflushable {
+		return fmt.Errorf("%w: a durable fence: what was written through before it, under a key without the right to flush, cannot be made durable", fabric.ErrAccess)
 	}
 	first := c.filled
 	if op.A == fabric.Durable {

@@ -33,13 +33,17 @@ func TestOutputIsCutIntoLines(t *testing.T) {
 	}
 }
 
-// Verdicts of subtests are indented and not counted: a test counts once.
+// Verdicts of subtests are indented and not counted: a test counts once. What is skipped, also inside a test, has its reason.
 func TestVerdictsAreCounted(t *testing.T) {
 	var said int
 	c := &counter{lines: &lines{say: func(string) { said++ }}}
-	c.Write([]byte("=== RUN   TestA\n--- PASS: TestA (0.00s)\n    --- PASS: TestA/sub (0.00s)\n--- SKI"))
-	c.Write([]byte("P: TestB (0.00s)\n--- FAIL: TestC (0.00s)\n"))
-	if c.passed != 1 || c.skipped != 1 || said != 5 {
+	c.Write([]byte("=== RUN   TestA\n=== RUN   TestA/x\n    a_test.go:3: no root\n=== RUN   TestA/y\n    a_test.go:4: a figure\n--- PASS: TestA (0.00s)\n"))
+	c.Write([]byte("    --- SKIP: TestA/x (0.00s)\n    --- PASS: TestA/y (0.00s)\n=== RUN   TestB\n    b_test.go:7: no de"))
+	c.Write([]byte("vice\n--- SKIP: TestB (0.00s)\n--- FAIL: TestC (0.00s)\nPASS\n"))
+	if c.passed != 1 || c.skipped != 1 || said != 13 {
 		t.Errorf("%d passed, %d skipped, %d lines", c.passed, c.skipped, said)
+	}
+	if want := []string{"TestA/x: a_test.go:3: no root", "TestB: b_test.go:7: no device"}; !slices.Equal(c.reasons, want) {
+		t.Errorf("reasons %q", c.reasons)
 	}
 }

@@ -4,6 +4,7 @@ package main
 
 import (
 	"fmt"
+	"strings"
 )
 
 // onMemory makes a test's temporary files files of the file system on persistent memory. An emulated machine may take its
@@ -24,6 +25,9 @@ func (s *step) test(env []string, program string, args ...string) error {
 		return fmt.Errorf("%s ran no test", program)
 	}
 	s.note("%d tests passed, %d skipped", seen.passed, seen.skipped)
+	for _, why := range seen.reasons {
+		s.note("skipped: %s", why)
+	}
 	return nil
 }
 
@@ -102,23 +106,47 @@ func (s *step) crossed(flushes *probe, before int) error {
 	return nil
 }
 
-// counter counts a test program's verdicts on its way to the report.
+// counter counts a test program's verdicts on its way to the report, and keeps why tests were skipped: the last that each said.
 type counter struct {
 	*lines
 	passed, skipped int
+	reasons         []string
+	current         string            // the test that speaks
+	said            map[string]string // the last line of each
 }
 
 func (c *counter) Write(b []byte) (int, error) {
 	say := c.say
 	defer func() { c.say = say }()
 	c.say = func(text string) {
-		switch {
-		case len(text) > 9 && text[:9] == "--- PASS:":
-			c.passed++
-		case len(text) > 9 && text[:9] == "--- SKIP:":
-			c.skipped++
-		}
+		c.see(text)
 		say(text)
 	}
 	return c.lines.Write(b)
+}
+
+// see looks at a line. Subtests' verdicts are indented.
+func (c *counter) see(text string) {
+	words := strings.Fields(text)
+	if len(words) < 3 || words[0] != "===" && words[0] != "---" {
+		if c.said == nil {
+			c.said = map[string]string{}
+		}
+		c.said[c.current] = strings.TrimSpace(text)
+		return
+	}
+	name, whole := words[2], strings.HasPrefix(text, "---")
+	switch words[1] {
+	case "RUN", "CONT", "NAME":
+		c.current = name
+	case "PASS:":
+		if whole {
+			c.passed++
+		}
+	case "SKIP:":
+		if whole {
+			c.skipped++
+		}
+		c.reasons = append(c.reasons, name+": "+c.said[name])
+	}
 }
