@@ -23,14 +23,15 @@ type program struct {
 }
 
 var programs = map[string]program{
-	"init":       {pkg: "./lab/guest"},
-	"pmem.test":  {pkg: "./pmem", test: true, steps: []string{"pmem"}},
-	"shm.test":   {pkg: "./fabric/shm", test: true, steps: []string{"shm"}},
-	"tcp.test":   {pkg: "./fabric/tcp", test: true, steps: []string{"tcp"}},
-	"verbs.test": {pkg: "./fabric/verbs", test: true, verbs: true, steps: []string{"verbs"}},
-	"node.test":  {pkg: "./internal/node", test: true, steps: []string{"node"}},
-	"e2e.test":   {pkg: "./internal/e2e", test: true, steps: []string{"whale-tcp", "whale-verbs"}},
-	"whale":      {pkg: "./cmd/whale", steps: []string{"whale-tcp", "whale-verbs"}},
+	"init":        {pkg: "./lab/guest"},
+	"pmem.test":   {pkg: "./pmem", test: true, steps: []string{"pmem"}},
+	"shm.test":    {pkg: "./fabric/shm", test: true, steps: []string{"shm"}},
+	"tcp.test":    {pkg: "./fabric/tcp", test: true, steps: []string{"tcp"}},
+	"verbs.test":  {pkg: "./fabric/verbs", test: true, verbs: true, steps: []string{"verbs"}},
+	"mirror.test": {pkg: "./mirror", test: true, verbs: true, steps: []string{"mirror"}},
+	"node.test":   {pkg: "./internal/node", test: true, steps: []string{"node"}},
+	"e2e.test":    {pkg: "./internal/e2e", test: true, steps: []string{"whale-tcp", "whale-verbs"}},
+	"whale":       {pkg: "./cmd/whale", steps: []string{"mirror", "whale-tcp", "whale-verbs"}},
 }
 
 // build builds what the steps run, to a folder, and returns where each program is.

@@ -45,7 +45,11 @@ func child(args []string) error {
 	if err != nil {
 		return err
 	}
-	ep, err := providers[provider](filepath.Dir(path))
+	open := providers[provider]
+	if provider == "verbs" {
+		open = overVerbs
+	}
+	ep, err := open(filepath.Dir(path))
 	if err != nil {
 		return err
 	}
@@ -129,29 +133,35 @@ func TestKilledPrimary(t *testing.T) {
 				serve(t, ep, there)
 				last := uint64(0)
 				for range rounds {
-					said := killed(t, rng, provider, s.String(), herePath, ep.Addr())
-					if said <= last {
-						t.Fatalf("it went on at %d after %d", said, last)
-					}
-					last = said
-					here, err := pmem.Open(herePath)
-					if err != nil {
-						t.Fatal(err)
-					}
-					for side, m := range map[string]*pmem.File{"here": here, "there": there} {
-						if err := checkRecords(region(m.Bytes()), said); err != nil {
-							t.Errorf("%s: %v", side, err)
-						}
-						if l, err := mirror.Inspect(m); err != nil || l.State.Condition != mirror.Opened {
-							t.Errorf("%s: the label is %v, %v", side, l, err)
-						}
-					}
-					here.Close()
+					last = killAndCheck(t, rng, last, there, provider, s.String(), herePath, ep.Addr())
 				}
 				t.Logf("%d transactions, %d kills", last, rounds)
 			})
 		}
 	}
+}
+
+// killAndCheck has a child with these arguments go on where the last one ended, kills it, and checks its memory and that of its mirror,
+// there.
+func killAndCheck(t *testing.T, rng *rand.Rand, last uint64, there *pmem.File, provider, strategy, path, addr string) (said uint64) {
+	t.Helper()
+	if said = killed(t, rng, provider, strategy, path, addr); said <= last {
+		t.Fatalf("it went on at %d after %d", said, last)
+	}
+	here, err := pmem.Map(path, mirror.HeadSize+childSize, pmem.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer here.Close()
+	for side, m := range map[string]*pmem.File{"here": here, "there": there} {
+		if err := checkRecords(region(m.Bytes()), said); err != nil {
+			t.Errorf("%s: %v", side, err)
+		}
+		if l, err := mirror.Inspect(m); err != nil || l.State.Condition != mirror.Opened {
+			t.Errorf("%s: the label is %v, %v", side, l, err)
+		}
+	}
+	return said
 }
 
 // killed runs the child until it has committed some, kills it, and returns the last number that it said.

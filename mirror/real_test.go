@@ -16,7 +16,7 @@ import (
 	"whale/pmem"
 )
 
-var testSecret = []byte("a secret of the mirrors' tests")
+var testSecret = []byte("a secret of the tests of mirroring")
 
 // providers open an endpoint on a real fabric, in a folder.
 var providers = map[string]func(dir string) (fabric.Endpoint, error){

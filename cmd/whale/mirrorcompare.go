@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"whale/internal/mirroreval"
+	"whale/internal/node"
 	"whale/pmem"
 	"whale/timing"
 	"whale/workload"
@@ -100,8 +101,9 @@ func (f *workloadFlags) chosen(fl *pflag.FlagSet) ([]mirroreval.Group, error) {
 type compareFlags struct {
 	workloadFlags
 	fabric, params, csv, plots, dir string
+	memory                          []string
 	rounds                          int
-	sensitivity                     bool
+	sensitivity, direct             bool
 }
 
 func mirrorCompareCmd() *cobra.Command {
@@ -120,10 +122,12 @@ figures. --sensitivity repeats everything with each parameter at both ends of it
 result.
 
 With --fabric shm, tcp or verbs the time is real, and both sides are in this process: the network is this machine's
-memory, its loopback, or its RDMA device. The memory is files, flushed as persistent memory is.`,
+memory, its loopback, or its RDMA device. The memory is files, flushed as persistent memory is, or what --memory names. RDMA
+devices that flush by themselves need device DAX.`,
 		Example: `  whale mirror compare
   whale mirror compare --workload custom --epochs 64 --threads 4 --sensitivity
   whale mirror compare --fabric shm --workload transact
+  whale mirror compare --fabric verbs --memory /dev/dax0.0,/dev/dax1.0 --workload transact
   whale mirror params > lab.toml; whale mirror compare --params lab.toml --csv - --plots .`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return f.run(cmd) },
@@ -134,6 +138,8 @@ memory, its loopback, or its RDMA device. The memory is files, flushed as persis
 	fl.StringVar(&f.params, "params", "", "model: file with parameters of the hardware, TOML; what it does not name keeps its default")
 	fl.BoolVar(&f.sensitivity, "sensitivity", false, "model: also run with each parameter at both ends of its range")
 	fl.StringVar(&f.dir, "dir", "/dev/shm", "shm, tcp, verbs: folder for the memory's files")
+	fl.StringSliceVar(&f.memory, "memory", nil, "shm, tcp, verbs: two devices of device DAX, the primary's memory and the mirror's, which are overwritten; default: files below --dir")
+	fl.BoolVar(&f.direct, "direct-write", false, "verbs: the mirror declares that incoming writes pass its caches by, as sm-dd needs it (DDIO is off)")
 	fl.IntVar(&f.rounds, "rounds", 5, "shm, tcp, verbs: runs of each, of which the median counts")
 	fl.StringVar(&f.csv, "csv", "", "also write the comparison as CSV to this file; -: to standard output instead of the table")
 	fl.StringVar(&f.plots, "plots", "", "also draw slowdown.svg and speedup.svg into this folder")
@@ -149,7 +155,7 @@ func (f *compareFlags) run(cmd *cobra.Command) error {
 	}
 	c := mirroreval.Compare{Groups: groups, Threads: f.threads, Transactions: f.transactions, Seed: f.seed}
 	params := timing.Default()
-	foreign := []string{"dir", "rounds"}
+	foreign := []string{"dir", "rounds", "memory", "direct-write"}
 	if f.fabric == "model" {
 		if f.params != "" {
 			if params, err = timing.Load(f.params); err != nil {
@@ -162,7 +168,13 @@ func (f *compareFlags) run(cmd *cobra.Command) error {
 		if f.rounds < 1 {
 			return fmt.Errorf("--rounds %d: want 1 or more", f.rounds)
 		}
-		c.Run, c.Rounds = mirroreval.OnFabric(f.fabric, f.dir, pmem.ADR), f.rounds
+		if f.fabric != node.FabricVerbs {
+			foreign = append(foreign, "direct-write")
+		}
+		if err := devices(f.memory); err != nil {
+			return err
+		}
+		c.Run, c.Rounds = mirroreval.OnFabric(mirroreval.Place{Provider: f.fabric, Dir: f.dir, Memory: f.memory, Domain: pmem.ADR, DirectWrite: f.direct}), f.rounds
 	}
 	for _, name := range foreign {
 		if cmd.Flags().Changed(name) {
@@ -193,6 +205,23 @@ func (f *compareFlags) run(cmd *cobra.Command) error {
 	return writeResult(cmd.OutOrStdout(), f.csv,
 		func(w io.Writer) error { return mirroreval.WriteTable(w, rows, effects) },
 		func(w io.Writer) error { return mirroreval.WriteCSV(w, rows) })
+}
+
+// devices says what is wrong with the memory that was named. A file in its place would be overwritten, and have to be of the
+// workload's size, which nobody knows beforehand.
+func devices(memory []string) error {
+	if len(memory) != 0 && (len(memory) != 2 || memory[0] == memory[1]) {
+		return fmt.Errorf("--memory %s: want two devices, the primary's and the mirror's: /dev/dax0.0,/dev/dax1.0", strings.Join(memory, ","))
+	}
+	for _, path := range memory {
+		switch st, err := os.Stat(path); {
+		case err != nil:
+			return fmt.Errorf("--memory: %w: ndctl list -N shows devices of device DAX", err)
+		case st.Mode()&os.ModeCharDevice == 0:
+			return fmt.Errorf("--memory %s: it is no device of device DAX; files go below --dir", path)
+		}
+	}
+	return nil
 }
 
 // writeResult prints the table, and the CSV where it is wanted: "-" is in the table's place.

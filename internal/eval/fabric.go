@@ -74,7 +74,7 @@ func openProvider(provider, dir string) (fabric.Endpoint, *pmem.File, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	e, err := loopback.Open(provider, dir, memory.Domain())
+	e, err := loopback.Open(provider, dir, loopback.Memory{Domain: memory.Domain()})
 	if err != nil {
 		memory.Close()
 		return nil, nil, err

@@ -20,20 +20,25 @@ var Providers = []string{"shm", "tcp"}
 
 const secret = "of a benchmark on one machine, which protects nothing"
 
-// Open makes an endpoint at an address of its own choice. dir is a folder for what the provider keeps. d is the persistence
-// domain of the memory that will be registered, for providers that cannot tell.
-func Open(provider, dir string, d pmem.Domain) (fabric.Endpoint, error) {
+// Memory is what an endpoint tells its peers of the memory that will be registered, for providers that cannot tell.
+type Memory struct {
+	Domain      pmem.Domain
+	DirectWrite bool // verbs: the card's writes pass the caches by, see [verbs.Options]
+}
+
+// Open makes an endpoint at an address of its own choice. dir is a folder for what the provider keeps.
+func Open(provider, dir string, m Memory) (fabric.Endpoint, error) {
 	switch provider {
 	case "shm":
 		return shm.Open(dir, shm.Options{Secret: []byte(secret)})
 	case "tcp":
-		return tcp.Open(tcp.Options{Listen: "127.0.0.1:0", Secret: []byte(secret), Domain: d})
+		return tcp.Open(tcp.Options{Listen: "127.0.0.1:0", Secret: []byte(secret), Domain: m.Domain})
 	case "verbs":
 		o, err := activeDevice()
 		if err != nil {
 			return nil, err
 		}
-		o.Secret, o.Domain = []byte(secret), d
+		o.Secret, o.Domain, o.DirectWrite = []byte(secret), m.Domain, m.DirectWrite
 		return verbs.Open(o)
 	}
 	return nil, fmt.Errorf("provider %q: expected one of %v, or verbs", provider, Providers)

@@ -278,7 +278,7 @@ func TestSensitivity(t *testing.T) {
 func TestOnFabric(t *testing.T) {
 	for _, provider := range []string{"shm", "tcp"} {
 		c := steady(nil, transact.Params{Epochs: 3, Threads: 2})
-		c.Run, c.Rounds, c.Transactions = OnFabric(provider, t.TempDir(), pmem.ADR), 2, 20
+		c.Run, c.Rounds, c.Transactions = OnFabric(Place{Provider: provider, Dir: t.TempDir(), Domain: pmem.ADR}), 2, 20
 		r := mustRun(t, c)[0]
 		for _, s := range []mirror.Strategy{mirror.None, mirror.RemoteCommit, mirror.OrderedBuffering} {
 			if r.Time[s] <= 0 {
@@ -287,7 +287,7 @@ func TestOnFabric(t *testing.T) {
 		}
 	}
 	c := steady(nil, transact.Params{})
-	c.Run = OnFabric("pigeon", t.TempDir(), pmem.ADR)
+	c.Run = OnFabric(Place{Provider: "pigeon", Dir: t.TempDir(), Domain: pmem.ADR})
 	if _, err := c.Rows(context.Background()); err == nil || !strings.Contains(err.Error(), "pigeon") {
 		t.Errorf("a provider that there is not: %v", err)
 	}

@@ -101,6 +101,7 @@ var doers = map[string]func(*step) error{
 	"shm":         shmTests,
 	"tcp":         tcpTests,
 	"verbs":       verbsTests,
+	"mirror":      mirrorTests,
 	"node":        nodeTests,
 	"whale-tcp":   func(s *step) error { return whale(s, "tcp") },
 	"whale-verbs": func(s *step) error { return whale(s, "verbs") },

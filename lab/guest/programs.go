@@ -15,7 +15,12 @@ func onMemory(env ...string) []string {
 
 // test runs a test program. What it skips, it says why.
 func (s *step) test(env []string, program string, args ...string) error {
-	cmd := s.command("", env, append([]string{"/bin/" + program, "-test.v"}, args...)...)
+	return s.testOn("", env, program, args...)
+}
+
+// testOn is test on a host.
+func (s *step) testOn(host string, env []string, program string, args ...string) error {
+	cmd := s.command(host, env, append([]string{"/bin/" + program, "-test.v"}, args...)...)
 	seen := &counter{lines: cmd.Stdout.(*lines)}
 	cmd.Stdout = seen
 	if err := s.finish(cmd); err != nil {

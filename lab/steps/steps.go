@@ -25,6 +25,7 @@ var All = []Step{
 	{Name: "shm", What: "fabric/shm with its memory on persistent memory", Limit: 5 * time.Minute},
 	{Name: "tcp", What: "fabric/tcp with its memory on persistent memory", Limit: 5 * time.Minute},
 	{Name: "verbs", What: "fabric/verbs between two hosts, with native persistent flushes", Limit: 10 * time.Minute, Verbs: true},
+	{Name: "mirror", What: "mirroring between two hosts over verbs, memory on device DAX; all strategies beside each other", Limit: 8 * time.Minute, Verbs: true},
 	{Name: "node", What: "a node whose memory is a device", Limit: 4 * time.Minute},
 	{Name: "whale-tcp", What: "three nodes on three hosts over TCP, memory on device DAX: redis-cli, redis-benchmark, linearizability", Limit: 6 * time.Minute},
 	{Name: "whale-verbs", What: "the same over verbs", Limit: 8 * time.Minute, Verbs: true},
