@@ -171,7 +171,7 @@ func (f *compareFlags) run(cmd *cobra.Command) error {
 		if f.fabric != node.FabricVerbs {
 			foreign = append(foreign, "direct-write")
 		}
-		if err := devices(f.memory); err != nil {
+		if err := checkDevices(f.memory); err != nil {
 			return err
 		}
 		c.Run, c.Rounds = mirroreval.OnFabric(mirroreval.Place{Provider: f.fabric, Dir: f.dir, Memory: f.memory, Domain: pmem.ADR, DirectWrite: f.direct}), f.rounds
@@ -207,9 +207,9 @@ func (f *compareFlags) run(cmd *cobra.Command) error {
 		func(w io.Writer) error { return mirroreval.WriteCSV(w, rows) })
 }
 
-// devices says what is wrong with the memory that was named. A file in its place would be overwritten, and have to be of the
+// checkDevices says what is wrong with the memory that was named. A file in its place would be overwritten, and have to be of the
 // workload's size, which nobody knows beforehand.
-func devices(memory []string) error {
+func checkDevices(memory []string) error {
 	if len(memory) != 0 && (len(memory) != 2 || memory[0] == memory[1]) {
 		return fmt.Errorf("--memory %s: want two devices, the primary's and the mirror's: /dev/dax0.0,/dev/dax1.0", strings.Join(memory, ","))
 	}

@@ -42,7 +42,7 @@ var ratios = regexp.MustCompile(`^\s*transact-\S+\s+\d+(\s+[\d.]+){2}(\s+[\d.]+ 
 // compare runs the strategies beside each other, with both ends at one soft-RoCE device. Every one must be had.
 func compare(s *step) error {
 	out, err := s.output(hostName(0), "/bin/whale", "mirror", "compare", "--fabric", "verbs", "--memory", primaryDevice+","+mirrorDevice, "--direct-write",
-		"--workload", "transact", "--transactions", "4", "--rounds", "3")
+		"--workload", "transact", "--transactions", "10", "--rounds", "3")
 	if err != nil {
 		return err
 	}
