@@ -15,8 +15,7 @@ var writeFlags = [...]fabric.Flags{RemoteCommit: 0, OrderedBuffering: fabric.Wri
 
 // send hands p, which was stored at off, to every mirror.
 func (t *Tx) send(off uint64, p []byte) {
-	t.note(off, uint64(len(p)))
-	if len(t.links) == 0 {
+	if t.note(off, uint64(len(p))); len(t.links) == 0 {
 		return
 	}
 	t.beginEpoch()
@@ -38,8 +37,7 @@ func (t *Tx) send(off uint64, p []byte) {
 }
 
 func (t *Tx) sendWord(off, v uint64) {
-	t.note(off, 8)
-	if len(t.links) == 0 {
+	if t.note(off, 8); len(t.links) == 0 {
 		return
 	}
 	t.beginEpoch()
@@ -195,7 +193,8 @@ func (t *Tx) dropFailed() {
 	}
 }
 
-// dropLost ends the links to mirrors that other transactions have lost.
+// dropLost ends the links to mirrors that other transactions have lost, although they may work: such a transaction has ended,
+// a mirror may hold a part of it, and nothing that builds on it may follow.
 func (t *Tx) dropLost() {
 	before := len(t.links)
 	t.links = slices.DeleteFunc(t.links, func(l *link) bool {
@@ -204,7 +203,8 @@ func (t *Tx) dropLost() {
 			return false
 		}
 		l.conn.Close()
-		if t.r.opts.OnLoss != GoOn { // it was let in before the region has stopped
+		t.touched.into(l.peer.dirty)
+		if t.r.opts.OnLoss != GoOn { // what it wrote and writes is not on the mirror
 			t.err = errors.Join(t.err, *why)
 		}
 		return true
@@ -248,13 +248,18 @@ func (r *Region) claim() bool {
 	return true
 }
 
-// note keeps account of what lost mirrors miss, and of what one that is lost before the end will miss.
+// note keeps account of what lost mirrors miss, and of what one that is lost before the end will miss. Nothing is sent to lost
+// ones afterwards.
 func (t *Tx) note(off, n uint64) {
+	lost := t.r.lost.Load() > 0
+	if lost && len(t.links) > 0 {
+		t.dropLost()
+	}
 	if !t.track {
 		return
 	}
 	t.touched.add(HeadSize+off, n)
-	if t.r.lost.Load() > 0 {
+	if lost {
 		for _, p := range t.r.peers {
 			if p.lost.Load() != nil {
 				p.dirty.mark(HeadSize+off, n)

@@ -29,9 +29,9 @@ func sharedMemory(t *testing.T) (*shm.Endpoint, *pmem.File) {
 	return e, m
 }
 
-// TestLossBeforeTheFirstWrite: another transaction loses the mirror after this one was let in and before it has begun. In a region
-// that has to stop, it must not commit without the mirror.
-func TestLossBeforeTheFirstWrite(t *testing.T) {
+// mirroredRegion is a region with one mirror and two threads.
+func mirroredRegion(t *testing.T, loss Loss) (r *Region, copy *pmem.File) {
+	t.Helper()
 	there, copy := sharedMemory(t)
 	x, err := NewExport(there, copy)
 	if err != nil {
@@ -40,22 +40,58 @@ func TestLossBeforeTheFirstWrite(t *testing.T) {
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- x.Serve(ctx) }()
-	defer func() { stop(); <-served }()
+	t.Cleanup(func() { stop(); <-served })
 	here, m := sharedMemory(t)
-	r, err := Open(ctx, m, here, []string{there.Addr()}, Options{Strategy: OrderedBuffering, Threads: 2})
+	r, err = Open(ctx, m, here, []string{there.Addr()}, Options{Strategy: OrderedBuffering, Threads: 2, OnLoss: loss})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
+	t.Cleanup(func() { r.Close() })
+	return r, copy
+}
+
+var errSeen = errors.New("another transaction has seen it go")
+
+// TestLossBeforeTheFirstWrite: another transaction loses the mirror after this one was let in and before it has begun. In a region
+// that has to stop, it must not commit without the mirror.
+func TestLossBeforeTheFirstWrite(t *testing.T) {
+	r, copy := mirroredRegion(t, Stop)
 	tx, err := r.take()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.lose(r.peers[0], errors.New("another transaction has seen it go"))
+	r.lose(r.peers[0], errSeen)
 	tx.begin()
 	tx.Store64(0, 1)
 	if err := tx.Commit(); !errors.Is(err, ErrLost) {
 		t.Errorf("Commit returned %v, and the mirror holds %d", err, copy.Load64(HeadSize))
+	}
+}
+
+// TestNothingFollowsALoss: another transaction has lost the mirror and ended, of which the mirror may hold a part. What is written then
+// may build on that one, so it must not reach the mirror, although the connection of this one still works.
+func TestNothingFollowsALoss(t *testing.T) {
+	for _, loss := range []Loss{Stop, GoOn} {
+		r, copy := mirroredRegion(t, loss)
+		tx, err := r.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx.Store64(0, 1)
+		tx.Barrier()
+		r.lose(r.peers[0], errSeen)
+		tx.Store64(8, 2)
+		tx.Write(16, []byte("12345678"))
+		err = tx.Commit()
+		if word, text := copy.Load64(HeadSize+8), copy.Load64(HeadSize+16); word != 0 || text != 0 {
+			t.Errorf("loss %d: the mirror holds %d and %#x, written after the loss", loss, word, text)
+		}
+		if loss == Stop && !errors.Is(err, ErrLost) {
+			t.Errorf("Commit returned %v, without the mirror", err)
+		}
+		if loss == GoOn && (err != nil || r.Mirrors()[0].Dirty != 4096) {
+			t.Errorf("Commit returned %v, and %d bytes of the mirror are dirty", err, r.Mirrors()[0].Dirty)
+		}
 	}
 }
 

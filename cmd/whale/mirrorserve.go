@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -81,12 +80,6 @@ func (s *mirrorServe) run(cmd *cobra.Command) (err error) {
 	} else {
 		fmt.Fprintf(out, "it holds region %v, %v\n", label.ID, label.State)
 	}
-	return s.serve(ctx, export)
-}
-
-// serve ends with ctx, or when the file is not there any more.
-func (s *mirrorServe) serve(ctx context.Context, export *mirror.Export) (err error) {
-	defer pmem.Catch(pmem.Arm(), &err)
 	return export.Serve(ctx)
 }
 
