@@ -45,9 +45,12 @@ func TestWhoCallsC(t *testing.T) {
 			}
 			calls++
 			for _, arg := range call.Args {
-				if u, ok := arg.(*ast.UnaryExpr); ok && u.Op == token.AND {
-					t.Errorf("%s: the address of a variable goes to C", fset.Position(arg.Pos()))
-				}
+				ast.Inspect(arg, func(n ast.Node) bool { // also inside conversions
+					if u, ok := n.(*ast.UnaryExpr); ok && u.Op == token.AND {
+						t.Errorf("%s: the address of a variable goes to C", fset.Position(u.Pos()))
+					}
+					return true
+				})
 			}
 			return true
 		})
