@@ -237,8 +237,11 @@ func (c *conn) Post(ops []fabric.Op) (taken int) {
 	if c.encoded < c.posted {
 		c.pump()
 	}
-	for at := max(first, c.encoded); at < c.posted; at++ {
-		c.keepInline(&c.ring[at%queueDepth])
+	if at := max(first, c.encoded); at < c.posted {
+		if err := c.keepInlines(at); err != nil {
+			c.ended(err)
+			c.windDown()
+		}
 	}
 	return taken
 }
@@ -252,15 +255,24 @@ func (c *conn) retire() {
 	}
 }
 
+// keepInlines is keepInline for the operations from at on. The error is that of memory that is gone.
+func (c *conn) keepInlines(at uint64) (err error) {
+	defer pmem.Catch(pmem.Arm(), &err)
+	for ; at < c.posted; at++ {
+		c.keepInline(&c.ring[at%queueDepth])
+	}
+	return nil
+}
+
 // keepInline copies the bytes of an Inline operation that has to wait. What is wrong with it is found when it is sent.
 func (c *conn) keepInline(p *pending) {
 	if p.copied || p.op.Flags&fabric.Inline == 0 || p.op.Kind == fabric.Write8 || rules.Check(&p.op, maxInline, maxSend) != nil {
 		return
 	}
 	if r, err := c.ep.local(p.op.Local, p.op.Len); err == nil {
+		defer r.release()
 		copy(p.inline[:], unsafe.Slice((*byte)(r.at(p.op.Local.Off)), p.op.Len))
 		p.copied = true
-		r.release()
 	}
 }
 

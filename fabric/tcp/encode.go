@@ -12,6 +12,7 @@ import (
 // pump hands posted operations to the sender, as far as it has room.
 func (c *conn) pump() {
 	if err := c.gatherAll(); err != nil { // memory that is gone under us, in the middle of a frame
+		c.send.drop()
 		c.ended(err)
 		c.windDown()
 	}

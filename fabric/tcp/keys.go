@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"whale/fabric"
+	"whale/fabric/internal/words"
 	"whale/pmem"
 )
 
@@ -46,6 +47,18 @@ func (r *registration) acquire() bool {
 }
 
 func (r *registration) release() { r.users.Add(-1) }
+
+// fill copies b to an offset, and releases: also when the memory is gone, which is a fault.
+func (r *registration) fill(off uint64, b []byte) {
+	defer r.release()
+	words.Copy(r.at(off), unsafe.Pointer(unsafe.SliceData(b)), uint64(len(b)))
+}
+
+// copyOut is the way back.
+func (r *registration) copyOut(b []byte, off uint64) {
+	defer r.release()
+	words.Copy(unsafe.Pointer(unsafe.SliceData(b)), r.at(off), uint64(len(b)))
+}
 
 // at is the place of an offset. At the end of the memory there is none: a pointer there would be to something else.
 func (r *registration) at(off uint64) unsafe.Pointer {

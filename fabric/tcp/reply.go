@@ -6,12 +6,10 @@ import (
 	"os"
 	"sync"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"whale/fabric"
-	"whale/fabric/internal/words"
 	"whale/pmem"
 )
 
@@ -135,8 +133,7 @@ func (c *conn) land(seq, off uint64, b []byte) error {
 		c.fault.Store(&fault{seq, err})
 		return nil
 	}
-	words.Copy(r.at(e.op.Local.Off+off), unsafe.Pointer(unsafe.SliceData(b)), n)
-	r.release()
+	r.fill(e.op.Local.Off+off, b)
 	if c.landing += n; c.landing == e.op.Len {
 		c.landing = 0
 		c.acked.Store(seq + 1)

@@ -77,6 +77,9 @@ func (s *sender) takes(payload int) bool {
 
 // add gathers a frame. r, if not nil, is where the payload is; it is the sender's from here on. The caller has asked takes.
 func (s *sender) add(q *request, payload unsafe.Pointer, r *registration) {
+	if r != nil {
+		s.held = append(s.held, r) // before the copy, which faults if the memory is gone
+	}
 	at, n := len(s.heads), requestSize
 	inline := q.n > 0 && q.n <= small
 	if inline {
@@ -91,13 +94,9 @@ func (s *sender) add(q *request, payload unsafe.Pointer, r *registration) {
 	if q.n > 0 && !inline {
 		s.piece(payload, int(q.n))
 	}
-	if r == nil {
-		return
-	}
-	if inline || q.n == 0 {
+	if r != nil && (inline || q.n == 0) {
+		s.held = s.held[:len(s.held)-1]
 		r.release()
-	} else {
-		s.held = append(s.held, r)
 	}
 }
 
@@ -129,6 +128,11 @@ func (s *sender) push() {
 	if s.wrote < s.bytes || more || s.failed != nil {
 		s.keep(more)
 	}
+	s.drop()
+}
+
+// drop empties the batch, and holds no memory any more.
+func (s *sender) drop() {
 	for _, r := range s.held {
 		r.release()
 	}

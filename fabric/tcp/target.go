@@ -7,7 +7,6 @@ import (
 	"unsafe"
 
 	"whale/fabric"
-	"whale/fabric/internal/words"
 	"whale/pmem"
 )
 
@@ -225,8 +224,7 @@ func (t *target) read(q *request) error {
 			return err
 		}
 		into := t.answer(reply{kind: replyData, n: uint32(n), value: off, seq: uint32(t.done)})
-		words.Copy(unsafe.Pointer(unsafe.SliceData(into)), r.at(q.off+off), n)
-		r.release()
+		r.copyOut(into, q.off+off)
 		if off += n; off == q.a {
 			return nil
 		}
