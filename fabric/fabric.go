@@ -190,6 +190,7 @@ type Endpoint interface {
 	// Disarm takes back an Arm that returned true, without parking and without a system call. A ring that came meanwhile
 	// stays: Doorbell is or becomes readable, or the next Arm says false.
 	Disarm()
+	// While a completion waits to be polled, Doorbell may stay readable and Wait may return at once: poll every connection.
 	// Doorbell is a file descriptor that is readable while Wait would not block, for callers that wait for other things
 	// besides; they call Wait(0) when it is, Disarm when it is not. -1: this provider has none.
 	Doorbell() int

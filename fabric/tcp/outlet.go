@@ -55,7 +55,11 @@ func detach(s socket) (*outlet, error) {
 		o.session = s.Conn.(*tls.Conn)
 		o.plain = make([]byte, 0, maxRecord)
 	}
-	return o, s.tcp.Close() // of this descriptor: the connection lives on in the other
+	if err := s.tcp.Close(); err != nil { // of this descriptor: the connection lives on in the other
+		o.Close()
+		return nil, err
+	}
+	return o, nil
 }
 
 // maxRecord is how many bytes TLS encrypts at once.

@@ -37,7 +37,7 @@ func (c *conn) listen() (err error) {
 	}
 }
 
-// overhear takes in the replies that are there. The owner. While nothing is asked, only the end can be there; it is
+// overhear takes in the replies that are there. The owner. While nothing is asked, only the end can be there (or what TLS says of its own); it is
 // looked for when the owner has parked, and was perhaps woken up by it.
 func (c *conn) overhear() {
 	parked := c.ep.bell.parked.Load()

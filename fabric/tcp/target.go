@@ -105,7 +105,7 @@ func (t *target) quiet() error {
 	return t.write()
 }
 
-// write hands the replies to the socket, and waits until it has taken them. The peer reads them whatever else it does.
+// write hands the replies to the socket, and waits until it has taken them. The peer reads them when it polls.
 func (t *target) write() error {
 	if len(t.out) == 0 {
 		return nil

@@ -147,7 +147,7 @@ func (e *Endpoint) Disarm() { e.bell.disarm() }
 // Wait implements [fabric.Endpoint].
 func (e *Endpoint) Wait(d time.Duration) { e.bell.wait(d) }
 
-// Doorbell is an eventfd. It must not be used after Close.
+// Doorbell is an epoll descriptor. It must not be used after Close.
 func (e *Endpoint) Doorbell() int { return e.bell.fd }
 
 // Close implements [fabric.Endpoint]. Nothing of any connection lands in the registered memory any more when it returns.

@@ -166,6 +166,7 @@ func (e *Engine) Cancel(r *Request) {
 func (e *Engine) Step(now int64) bool {
 	e.now = now
 	if e.err != nil {
+		e.listen()
 		e.expire()
 		return false
 	}

@@ -1,6 +1,7 @@
 package shard
 
 import (
+	"errors"
 	"testing"
 
 	"whale/fabric/simfab"
@@ -43,6 +44,33 @@ func TestAWaitForeverEndsWithItsClient(t *testing.T) {
 		s.step()
 		if !q.done || len(s.members[0].e.waits) != 0 {
 			t.Fatalf("%s: done %v, %d waits at P after Cancel", m.name, q.done, len(s.members[0].e.waits))
+		}
+	}
+}
+
+// A member that does not serve any more goes on polling: a completion that nobody takes would keep its doorbell ringing.
+func TestAStoppedEngineGoesOnPolling(t *testing.T) {
+	s := newSimRig(t, 3, 0, 0, simfab.Options{})
+	s.form()
+	p := s.members[0]
+	s.issue(p, newRequest(&command.Client{}, "set", "k", "v"))
+	s.net.Auto(false)
+	p.e.Step(s.now)
+	p.e.stop(errors.New("damaged"))
+	s.net.Auto(true)
+	waiting := 0
+	for i := range p.e.links {
+		if l := &p.e.links[i]; l.conn != nil {
+			waiting += s.net.Unpolled(l.conn)
+		}
+	}
+	if waiting == 0 {
+		t.Fatal("nothing waits: the test shows nothing")
+	}
+	p.e.Step(s.now)
+	for i := range p.e.links {
+		if l := &p.e.links[i]; l.conn != nil && s.net.Unpolled(l.conn) > 0 {
+			t.Errorf("%d completions of %s wait", s.net.Unpolled(l.conn), s.members[i].name)
 		}
 	}
 }

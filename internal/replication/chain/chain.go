@@ -103,14 +103,21 @@ func (c *Core) begin(v *replication.View, now int64) {
 	c.peers, c.s, c.dw = nil, 0, 0
 	c.published, c.pubDW, c.nextTick = 0, 0, now+tick
 	have := v.Members[v.Self].DataEnd
-	c.end, c.whole, c.forwarded, c.sent, c.told, c.toldLoud = have, have, have, have, replication.Progress{}, have
+	c.end, c.whole, c.forwarded, c.sent, c.told, c.toldLoud = have, 0, have, have, replication.Progress{}, have
+	if have == v.End {
+		c.whole = have // else the log here may end inside a group; the end of one is on its way
+	}
 	if !v.Primary() {
 		return
 	}
 	c.end = v.Base()
 	c.s = c.end
 	for _, m := range v.Members {
-		c.peers = append(c.peers, peer{sent: m.DataEnd, reported: replication.Progress{Drained: m.DataEnd, Durable: m.DataEnd, Forwarded: m.DataEnd}})
+		p := peer{sent: m.DataEnd, reported: replication.Progress{Drained: m.DataEnd, Durable: m.DataEnd, Forwarded: m.DataEnd}}
+		if m.DataEnd < v.End {
+			p.reported.Durable = 0 // its log may end inside a group, which a restart cuts: it counts what it says in this view
+		}
+		c.peers = append(c.peers, p)
 	}
 }
 

@@ -20,7 +20,10 @@ func (c *Core) beginBackup(v *replication.View) {
 	have := v.Members[v.Self].DataEnd
 	c.end, c.s, c.dw = have, 0, 0
 	c.peers = nil
-	c.backup = backup{whole: have, forwarded: have, sent: have, toldLoud: have}
+	c.backup = backup{forwarded: have, sent: have, toldLoud: have}
+	if have == v.End {
+		c.whole = have // else the log here may end inside a group; the end of one is on its way
+	}
 }
 
 func (c *Core) stepBackup(in *replication.Input, out *replication.Effects) {

@@ -284,3 +284,23 @@ func TestTheBrokenVariantsDiffer(t *testing.T) {
 		t.Fatal("the variant waits for the follower all the same")
 	}
 }
+
+// The log of a backup that lacks records may end inside a group, which a restart would cut: what it held when the view began
+// is reported as durable only when the group's end is here.
+func TestABackupThatLacksRecordsReportsWholeGroups(t *testing.T) {
+	s := begin(t, 2, 10, 10, 10, 5)
+	s.step(replication.Input{Drained: 5, Idle: true})
+	if got := s.out.Report.Durable; !s.out.HasReport || got != 0 {
+		t.Errorf("reported %d durable, although the records up to 5 may end inside a group", got)
+	}
+	s.step(replication.Input{Drained: 6, Appended: []plog.Rec{{Seq: 6, Len: 64, Flags: plog.Flags(plog.Put) | plog.GroupEnd}}})
+	s.step(replication.Input{Drained: 6, Idle: true})
+	if got := s.out.Report.Durable; got != 6 {
+		t.Errorf("reported %d durable, want 6", got)
+	}
+	s = begin(t, 2, 10, 10, 10, 10)
+	s.step(replication.Input{Drained: 10, Idle: true})
+	if got := s.out.Report.Durable; got != 10 {
+		t.Errorf("reported %d durable by a backup that lacks nothing, want 10", got)
+	}
+}
