@@ -135,7 +135,7 @@ func run(ctx context.Context, o options) error {
 	}
 	t, err := openTree(ctx, o.cache, o.mirror, o.update)
 	if err != nil {
-		return explain(ctx, &impossibleError{err})
+		return explain(ctx, err)
 	}
 	dir, err := os.MkdirTemp("", "whale-lab-")
 	if err != nil {

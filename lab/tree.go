@@ -75,16 +75,19 @@ func openTree(ctx context.Context, cache, mirror string, update bool) (*tree, er
 func makeTree(ctx context.Context, temp, mirror string) (*tree, error) {
 	a, err := newApt(ctx, temp, mirror)
 	if err != nil {
-		return nil, err
+		return nil, &impossibleError{err}
 	}
 	if err := a.update(ctx); err != nil {
-		return nil, err
+		return nil, &impossibleError{err}
 	}
 	kernel, err := a.kernelPackages(ctx)
 	if err != nil {
 		return nil, err
 	}
 	debs, err := a.download(ctx, append(kernel, packages...))
+	if err != nil && !strings.Contains(err.Error(), "Unable to locate package") { // that one would be a fault of the lab's own
+		err = &impossibleError{err}
+	}
 	if err != nil {
 		return nil, err
 	}

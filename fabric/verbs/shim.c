@@ -99,7 +99,7 @@ int wv_queue_make(struct wv_queue *q, struct ibv_pd *pd, struct ibv_comp_channel
 		return ENOMEM;
 	q->cq = ibv_create_cq(pd->context, sends + receives, q, channel, 0);
 	if (!q->cq)
-		return errno;
+		return errno ? errno : EIO;
 	struct ibv_qp_init_attr_ex a = {
 		.send_cq = q->cq,
 		.recv_cq = q->cq,
@@ -111,7 +111,7 @@ int wv_queue_make(struct wv_queue *q, struct ibv_pd *pd, struct ibv_comp_channel
 	};
 	q->qp = ibv_create_qp_ex(pd->context, &a);
 	if (!q->qp)
-		return errno;
+		return errno ? errno : EIO;
 	q->ops = ops;
 	q->ex = ops ? ibv_qp_to_qp_ex(q->qp) : NULL;
 	return 0;
