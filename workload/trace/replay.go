@@ -20,20 +20,31 @@ type Replay struct {
 	name         string
 	transactions []Transaction
 	threads      int
+	span         uint64 // bytes of the region that belong to a thread
 }
 
 // Rewrites is how often a line is written in a transaction, in the mean.
 const Rewrites = 2.25
 
-// span is how many bytes of the region belong to a thread.
-const span = 8 << 20
+// leastSpan is how many bytes of the region belong to a thread, if no epoch needs more.
+const leastSpan = 8 << 20
 
 // New replays a trace with as many threads. name is what the workload is called.
 func New(name string, trace []Transaction, threads int) (*Replay, error) {
 	if len(trace) == 0 || threads < 1 || threads > 1024 {
 		return nil, fmt.Errorf("trace: %d transactions by %d threads: want one at least, and 1 to 1024 threads", len(trace), threads)
 	}
-	return &Replay{name, trace, threads}, nil
+	// The lines of an epoch are different ones, so a thread has as many as the longest epoch.
+	longest := uint32(0)
+	for i, t := range trace {
+		for _, n := range t {
+			if n == 0 || n > MaxLines {
+				return nil, fmt.Errorf("trace: transaction %d has an epoch of %d lines: want 1 to %d", i+1, n, MaxLines)
+			}
+			longest = max(longest, n)
+		}
+	}
+	return &Replay{name, trace, threads, max(leastSpan, uint64(longest)*lineSize)}, nil
 }
 
 // Name implements workload.Workload.
@@ -43,7 +54,7 @@ func (w *Replay) Name() string { return w.name }
 func (w *Replay) Threads() int { return w.threads }
 
 // Size implements workload.Workload.
-func (w *Replay) Size() uint64 { return uint64(w.threads) * span }
+func (w *Replay) Size() uint64 { return uint64(w.threads) * w.span }
 
 // Prepare implements workload.Workload: there is nothing to prepare.
 func (w *Replay) Prepare(r *mirror.Region) error {
@@ -109,9 +120,13 @@ func (p *program) transaction(t *workload.Thread, c *cursor, epochs Transaction)
 		if want := float64(written+uint64(n)) / Rewrites; want < float64(before)+float64(n) {
 			back = min(uint64(n), uint64(float64(before)+float64(n)-want), before)
 		}
+		// The fresh ones may take the places of the transaction's first, for the span begins again at its end: nothing goes back there.
 		skip := uint64(0)
+		if all := before + uint64(n) - back; all > p.span/lineSize {
+			skip = all - p.span/lineSize
+		}
 		if before > back {
-			skip = t.Rand.Uint64N(before - back + 1)
+			skip += t.Rand.Uint64N(before - back - skip + 1)
 		}
 		for k := range uint64(n) {
 			at := start + skip + k
@@ -121,7 +136,7 @@ func (p *program) transaction(t *workload.Thread, c *cursor, epochs Transaction)
 			}
 			c.wrote++
 			binary.LittleEndian.PutUint64(line[:], c.wrote)
-			tx.Write(uint64(t.Index)*span+at*lineSize%span, line[:])
+			tx.Write(uint64(t.Index)*p.span+at*lineSize%p.span, line[:])
 		}
 		written += uint64(n)
 	}

@@ -116,6 +116,50 @@ func TestRewrites(t *testing.T) {
 	}
 }
 
+// longest notes how many different lines each epoch has.
+type longest struct {
+	lines  map[uint64]bool
+	epochs []int
+}
+
+func (l *longest) Write(_ int, off, _ uint64) { l.lines[off] = true }
+func (l *longest) Barrier(int)                { l.epochs = append(l.epochs, len(l.lines)); clear(l.lines) }
+func (l *longest) Commit(int)                 { l.Barrier(0) }
+
+// TestLongEpochs: the lines of an epoch are different ones, however long it is, and also where a thread's part begins again.
+func TestLongEpochs(t *testing.T) {
+	for _, want := range [][]int{{200_000}, {100_000, 131_072}, {131_072, 131_072, 5}, {140_000, 1, 140_000}} {
+		var one trace.Transaction
+		for _, n := range want {
+			one = append(one, uint32(n))
+		}
+		w, err := trace.New("long", []trace.Transaction{one}, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := &longest{lines: map[uint64]bool{}}
+		r, err := mirror.Open(context.Background(), pmem.HeapOf(mirror.HeadSize+w.Size(), pmem.ADR), nil, nil, mirror.Options{Observer: l})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := w.Open(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Run(workload.NewThread(0, 1, workload.Real{}), 2); err != nil {
+			t.Fatal(err)
+		}
+		if both := append(want, want...); !reflect.DeepEqual(l.epochs, both) {
+			t.Errorf("epochs of %v lines, want %v", l.epochs, both)
+		}
+	}
+	for _, n := range []uint32{0, trace.MaxLines + 1} {
+		if _, err := trace.New("x", []trace.Transaction{{1}, {1, n}}, 1); err == nil || !strings.Contains(err.Error(), "transaction 2") {
+			t.Errorf("an epoch of %d lines: %v", n, err)
+		}
+	}
+}
+
 // FuzzRead: whatever is read is written as a text that reads the same.
 func FuzzRead(f *testing.F) {
 	f.Add([]byte("1 2 1\n6\n"))
