@@ -86,12 +86,12 @@ func (b *mirrorBench) run(cmd *cobra.Command) (err error) {
 		return errors.New("--threads counts from 0, --transactions and --rounds from 1")
 	}
 	w := group.Workloads[0]
-	if need := mirror.HeadSize + w.Size(); uint64(b.size) < need {
-		return fmt.Errorf("--size %d: %s needs %d bytes, here and at the mirrors", b.size, w.Name(), need)
-	}
-	size := uint64(b.size)
+	size, from := uint64(b.size), "--size"
 	if there, err := os.Stat(b.file); err == nil && there.Mode().IsRegular() && !cmd.Flags().Changed("size") {
-		size = uint64(there.Size())
+		size, from = uint64(there.Size()), "the size of "+b.file
+	}
+	if need := mirror.HeadSize + w.Size(); size < need {
+		return fmt.Errorf("%s is %d: %s needs %d bytes, here and at the mirrors", from, size, w.Name(), need)
 	}
 	memory, err := pmem.Map(b.file, size, pmem.Options{})
 	if err != nil {

@@ -141,8 +141,13 @@ func TestMirrorBench(t *testing.T) {
 			}
 		}
 	}
+	small := filepath.Join(dir, "small")
+	if err := os.WriteFile(small, make([]byte, 64<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for want, args := range map[string][]string{
 		"needs":                       {"--mirror", copy + ".fabric", "--file", region, "--size", "4096", "--workload", "transact-4"},
+		"small is 65536":              {"--mirror", copy + ".fabric", "--file", small, "--workload", "transact-4"},
 		"is a group":                  {"--mirror", copy + ".fabric", "--file", region, "--workload", "transact"},
 		"there is no workload":        {"--mirror", copy + ".fabric", "--file", region, "--workload", "x"},
 		"8388608":                     {"--mirror", copy + ".fabric", "--file", region + "2", "--size", "16MiB", "--workload", "transact-4"},
