@@ -150,7 +150,9 @@ func interrupt(t *testing.T, seed uint64, log ptx.Log, s mirror.Strategy, edit f
 				}
 				left = m.Crash(w.Rng)
 				if wrong == nil {
-					left = interruptRecovery(t, left, w.Rng)
+					if left, err = interruptRecovery(t, left, w.Rng); err != nil {
+						wrong = fmt.Errorf("seed %d, %s, a recovery that is interrupted: %w", seed, side, err)
+					}
 				}
 			}
 		}
@@ -182,7 +184,7 @@ func interrupt(t *testing.T, seed uint64, log ptx.Log, s mirror.Strategy, edit f
 }
 
 // interruptRecovery recovers a memory and loses power again meanwhile.
-func interruptRecovery(t *testing.T, m *pmem.Simulated, rng *rand.Rand) *pmem.Simulated {
+func interruptRecovery(t *testing.T, m *pmem.Simulated, rng *rand.Rand) (*pmem.Simulated, error) {
 	w := mirrortest.New(t, mirrortest.Options{Size: 64 << 10})
 	w.Here = m
 	var left *pmem.Simulated
@@ -193,13 +195,11 @@ func interruptRecovery(t *testing.T, m *pmem.Simulated, rng *rand.Rand) *pmem.Si
 		}
 	}
 	r := w.Open(mirror.Options{Threads: 2})
-	if _, err := ptx.Open(r, ptx.Options{}); err != nil {
-		t.Fatal(err)
-	}
+	_, err := ptx.Open(r, ptx.Options{})
 	if left == nil {
 		left = m.Crash(rng)
 	}
-	return left
+	return left, err
 }
 
 // TestInterrupted: all or nothing of every transaction, under every strategy.

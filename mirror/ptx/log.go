@@ -13,7 +13,8 @@ import (
 //
 //	serial 8, place 8, length 4, crc32c 4, bytes padded to whole words
 //
-// The crc covers all the rest. An entry counts if it is whole and has the serial of the transaction that is looked for;
+// The crc covers all the rest. The place of a redo log's last entry has its highest bit set, for all the entries of what has committed
+// must be there. An entry counts if it is whole and has the serial of the transaction that is looked for;
 // since entries become durable in their order, the first one that does not count ends the log, and no count of them is
 // kept.
 //
@@ -28,6 +29,9 @@ const (
 	doneOff      = 8
 	countOff     = 16
 )
+
+// lastEntry marks the place of a redo log's last entry.
+const lastEntry = 1 << 63
 
 func entrySize(n uint64) uint64 { return entryHead + up(n, 8) }
 
@@ -56,6 +60,14 @@ type entry struct {
 	place uint64
 	bytes []byte
 	next  uint64 // offset of the next one in the log
+	last  bool
+}
+
+// markLast marks the entry at the end of a redo log, of which it is b.
+func markLast(b []byte) {
+	le := binary.LittleEndian
+	le.PutUint64(b[8:], le.Uint64(b[8:])|lastEntry)
+	le.PutUint32(b[20:], entrySum(b))
 }
 
 // entryAt is the entry at off of a log; false: none that counts.
@@ -72,7 +84,8 @@ func entryAt(log []byte, off, serial, size uint64) (e entry, ok bool) {
 	if le.Uint32(b[20:]) != entrySum(b[:entrySize(n)]) {
 		return e, false
 	}
-	e = entry{place: le.Uint64(b[8:]), bytes: b[entryHead : entryHead+n], next: off + entrySize(n)}
+	place := le.Uint64(b[8:])
+	e = entry{place: place &^ lastEntry, bytes: b[entryHead : entryHead+n], next: off + entrySize(n), last: place&lastEntry != 0}
 	return e, e.place <= size && n <= size-e.place
 }
 
@@ -133,8 +146,12 @@ func (p *Pool) interrupted(i int) ([]entry, error) {
 		log = log[:min(p.region.Load64(line+countOff), p.at.logSize)]
 	}
 	all := entries(log, done+1, p.at.size)
-	if p.at.log != Redo {
+	switch {
+	case p.at.log != Redo:
 		slices.Reverse(all)
+	case len(all) == 0 || !all[len(all)-1].last:
+		return nil, fmt.Errorf("%w: of transaction %d of lane %d, which has committed, only %d entries are in the log; open another copy of the region",
+			ErrDamaged, committed, i, len(all))
 	}
 	return all, nil
 }

@@ -100,7 +100,7 @@ var (
 //	heap   chunks
 const (
 	magic      = 0x4c4f4f5058545057 // "WPTXPOOL"
-	version    = 1
+	version    = 2
 	headerEnd  = 64
 	headerSize = 128
 	laneSize   = 64

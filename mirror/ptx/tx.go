@@ -19,6 +19,7 @@ type Tx struct {
 	log    uint64 // place of the lane's log
 	used   uint64 // bytes of it
 	buf    []byte // undo: the entry being written; redo: all entries
+	newest int    // redo: where the newest entry begins in buf
 	err    error  // why it cannot commit
 
 	// covered are the words that the undo log has, by line of 64 bytes.
@@ -226,6 +227,7 @@ func (t *Tx) note(off uint64, b []byte) {
 		return
 	}
 	t.used += n
+	t.newest = len(t.buf)
 	t.buf = appendEntry(t.buf, t.serial, off, b)
 	end := off + uint64(len(b))
 	if t.hull.end == 0 {
@@ -275,6 +277,7 @@ func (t *Tx) Commit() error {
 		return err
 	}
 	if t.at.log == Redo && len(t.buf) > 0 {
+		markLast(t.buf[t.newest:])
 		t.tx.Write(t.log, t.buf)
 		t.tx.Barrier() // with what was written to fresh blocks
 		t.tx.Store64(t.line+committedOff, t.serial)
@@ -282,7 +285,7 @@ func (t *Tx) Commit() error {
 		for at := uint64(0); at < uint64(len(t.buf)); {
 			b := t.buf[at:]
 			n := uint64(binary.LittleEndian.Uint32(b[16:]))
-			t.tx.Write(binary.LittleEndian.Uint64(b[8:]), b[entryHead:entryHead+n])
+			t.tx.Write(binary.LittleEndian.Uint64(b[8:])&^lastEntry, b[entryHead:entryHead+n])
 			at += entrySize(n)
 		}
 	}
