@@ -94,6 +94,9 @@ func fits(primary, mirror Label) error {
 	case primary.ID != mirror.ID:
 		return fmt.Errorf("mirror: the mirror holds region %v, the primary has %v: serve another file; or, if what the mirror holds is not needed any more, remove it and serve an empty one",
 			mirror.ID, primary.ID)
+	case mirror.State.Generation > primary.State.Generation && mirror.State.Condition == Filling:
+		return fmt.Errorf("mirror: the mirror holds an unfinished copy of a newer region, %v, than the primary's, %v: if the copy that it was filled from still exists, open that one; else remove the mirror's, which is of no use, and serve an empty file",
+			mirror.State, primary.State)
 	case mirror.State.Generation > primary.State.Generation:
 		return fmt.Errorf("mirror: the mirror's copy is newer, %v, than the primary's, %v: open the mirror's copy as the primary's; or remove it, which loses what only it holds",
 			mirror.State, primary.State)
@@ -171,6 +174,9 @@ func (x *Export) Serve(ctx context.Context) error {
 	return errors.Join(err, x.Close())
 }
 
+// respite is how long accept waits after a failure.
+const respite = 10 * time.Millisecond
+
 // lookout is how often Serve looks at its context: nothing rings for that.
 const lookout = 100 * time.Millisecond
 
@@ -194,11 +200,18 @@ func (s *server) accept(ctx context.Context) error {
 			return nil
 		case errors.Is(err, fabric.ErrClosed):
 			return err
-		case err != nil: // who dialed was told why, or is gone
+		case err != nil: // who dialed was told why, or is gone; or, and that lasts, this side is out of something
+			select {
+			case <-ctx.Done():
+			case <-time.After(respite):
+			}
 			continue
 		}
 		// Nobody sends to a mirror: a receive ends when the connection does.
-		c.Post([]fabric.Op{{Kind: fabric.Recv, Local: fabric.Span{Key: s.landing}, Len: 64}})
+		if c.Post([]fabric.Op{{Kind: fabric.Recv, Local: fabric.Span{Key: s.landing}, Len: 64}}) != 1 {
+			c.Close() // its end would never be seen
+			continue
+		}
 		s.mu.Lock()
 		s.conns = append(s.conns, c)
 		s.mu.Unlock()

@@ -355,6 +355,17 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("Open: %v", err)
 		}
 	})
+	t.Run("an unfinished copy of something newer", func(t *testing.T) {
+		w := mirrortest.New(t, mirrortest.Options{})
+		m := used(t)
+		w.Here = m
+		w.Net.Crash("M1")
+		w.Serve(0, filling(again(t, again(t, m))))
+		if _, err := w.TryOpen(mirror.Options{Strategy: mirror.RemoteCommit}); err == nil || !strings.Contains(err.Error(), "serve an empty file") ||
+			strings.Contains(err.Error(), "as the primary's") {
+			t.Errorf("Open: %v", err)
+		}
+	})
 	t.Run("two pasts", func(t *testing.T) {
 		w := mirrortest.New(t, mirrortest.Options{})
 		m := used(t)
@@ -447,6 +458,61 @@ func TestLossWhileFilling(t *testing.T) {
 			if _, err := mirror.Open(context.Background(), left, nil, nil, mirror.Options{}); err == nil || !strings.Contains(err.Error(), "unfinished") {
 				t.Fatalf("an unfinished copy was opened: %v", err)
 			}
+		}
+	}
+}
+
+// TestGoesOnWhileFilling: under GoOn a mirror that is lost at any point of Open is lost from the start, is known to be old, and comes back.
+func TestGoesOnWhileFilling(t *testing.T) {
+	for _, strategy := range []mirror.Strategy{mirror.RemoteCommit, mirror.OrderedBuffering} {
+		lost := 0
+		for stop := range 60 {
+			w := mirrortest.New(t, mirrortest.Options{Size: 64 << 10, Mirrors: 2, Seed: uint64(stop)})
+			put(t, mirrortest.Alone(t, w.Here, 1), 0, 1)
+			steps := 0
+			w.Next = func() error {
+				if steps++; steps == stop {
+					w.Net.Crash("M2")
+				}
+				if !w.Net.Step(w.Rng) {
+					return mirrortest.ErrStuck
+				}
+				return nil
+			}
+			r, err := w.TryOpen(mirror.Options{Strategy: strategy, OnLoss: mirror.GoOn})
+			if err != nil {
+				t.Fatalf("lost after %d steps: %v", stop, err)
+			}
+			put(t, r, 8, 2)
+			now := r.Label().State
+			l, err := mirror.Inspect(w.There[1].CrashAll())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if first, err := mirror.Inspect(w.There[0].CrashDurable()); err != nil || first.State != now {
+				t.Fatalf("lost after %d steps: the other mirror is %v, want %v", stop, first.State, now)
+			}
+			if r.Mirrors()[1].Lost == nil {
+				if l.State != now {
+					t.Fatalf("it follows, and is %v, want %v", l.State, now)
+				}
+				continue
+			}
+			lost++
+			if l.State.Condition == mirror.Opened && l.State.Generation >= now.Generation {
+				t.Fatalf("lost after %d steps: its copy is %v, and the primary's %v", stop, l.State, now)
+			}
+			w.Next = nil
+			w.Net.Crash("M2")
+			w.Serve(1, w.There[1].CrashDurable())
+			if err := r.Resync(context.Background(), false); err != nil {
+				t.Fatal(err)
+			}
+			same(t, w, r)
+		}
+		t.Logf("%v: lost %d times", strategy, lost)
+		if lost < 20 {
+			t.Errorf("the mirror was lost %d times only", lost)
 		}
 	}
 }

@@ -85,16 +85,13 @@ func able(c fabric.Caps, s Strategy) error {
 	return nil
 }
 
-// fill makes the mirror identical, and has every transaction mirror to it. No transaction is under way. Without copy they are identical
-// already.
+// fill makes the mirror identical, and has every transaction mirror to it; that it follows is left to be said (setState). No transaction
+// is under way. Without copy they are identical already.
 func (p *peer) fill(ctx context.Context, r *Region, copy bool) error {
 	if copy {
 		if err := p.copyDirty(ctx, r); err != nil {
 			return err
 		}
-	}
-	if err := p.setState(r, r.label.State); err != nil {
-		return err
 	}
 	for _, t := range r.all {
 		h := hello{kind: kindFurther, session: p.session, label: r.label}
@@ -104,7 +101,6 @@ func (p *peer) fill(ctx context.Context, r *Region, copy bool) error {
 		}
 		t.links = append(t.links, l)
 	}
-	p.dirty.clear()
 	return nil
 }
 
@@ -238,5 +234,11 @@ func (p *peer) comeBack(ctx context.Context, r *Region, whole bool) error {
 	}
 	p.lost.Store(nil)
 	r.lost.Add(-1)
+	if err := r.begin(context.WithoutCancel(ctx)); err != nil {
+		return err
+	}
+	if why := p.lost.Load(); why != nil {
+		return *why
+	}
 	return nil
 }

@@ -58,7 +58,7 @@ var ErrClosed = errors.New("mirror: the region is closed")
 //
 // Errors: a mirror cannot be reached, or does not fit (see [Export.Answer]); its memory or its way there cannot keep the
 // strategy's promise (wraps fabric.ErrUnsupported); m holds an unfinished copy. With OnLoss GoOn a mirror that cannot be reached
-// is lost from the start, and Resync fills it later; a mirror that does not fit is an error always.
+// is lost from the start, as is one that is lost while it is filled, and Resync fills it later; a mirror that does not fit is an error always.
 func Open(ctx context.Context, m pmem.Memory, ep fabric.Endpoint, peers []string, o Options) (_ *Region, err error) {
 	if err := o.fill(); err != nil {
 		return nil, err
@@ -137,11 +137,50 @@ func (r *Region) connect(ctx context.Context, addrs []string, was State) error {
 		if p.lost.Load() != nil {
 			continue
 		}
-		if err := p.fill(ctx, r, p.label.State.Condition != Clean || was.Condition != Clean || !p.label.State.sameWrites(was)); err != nil {
+		err := p.fill(ctx, r, p.label.State.Condition != Clean || was.Condition != Clean || !p.label.State.sameWrites(was))
+		if err = r.without(ctx, p, err); err != nil {
 			return err
 		}
 	}
+	return r.begin(ctx)
+}
+
+// begin tells the mirrors that have been filled of the generation, and makes them follow. One that is lost on the way may have heard
+// of it: then those that are left begin another.
+func (r *Region) begin(ctx context.Context) error {
+	for told := false; !told; {
+		told = true
+		for _, p := range r.peers {
+			if p.lost.Load() != nil {
+				continue
+			}
+			err := p.setState(r, r.label.State)
+			told = told && err == nil
+			if err = r.without(ctx, p, err); err != nil {
+				return err
+			}
+		}
+	}
+	for _, p := range r.peers {
+		if p.lost.Load() == nil {
+			p.dirty.clear()
+		}
+	}
 	return nil
+}
+
+// without goes on without a mirror that is lost while it is made to follow, if that is the error, and the region may. Else it
+// returns the error.
+func (r *Region) without(ctx context.Context, p *peer, err error) error {
+	var gone *unreachable
+	if err == nil || r.opts.OnLoss != GoOn || ctx.Err() != nil || !errors.Is(err, ErrLost) && !errors.As(err, &gone) {
+		return err
+	}
+	for _, t := range r.all {
+		t.forget(p)
+	}
+	p.hangUp()
+	return r.lose(p, err)
 }
 
 // Size is how many bytes the region has for programs.
@@ -287,10 +326,13 @@ func (r *Region) release() error {
 func (r *Region) lose(p *peer, cause error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	err := fmt.Errorf("%w: %s: %w", ErrLost, p.addr, cause)
+	err := cause
+	if !errors.Is(err, ErrLost) {
+		err = fmt.Errorf("%w: %s: %w", ErrLost, p.addr, cause)
+	}
 	if !p.lost.CompareAndSwap(nil, &err) {
 		if r.opts.OnLoss == GoOn {
-			return nil
+			return r.stopped
 		}
 		return err
 	}
@@ -304,12 +346,23 @@ func (r *Region) lose(p *peer, cause error) error {
 		return err
 	}
 	next, gerr := r.label.State.next()
-	if gerr != nil {
-		return gerr
+	if gerr != nil { // the lost mirror could not be told from those that are left
+		if r.stopped == nil {
+			r.stopped = fmt.Errorf("%w; and the region cannot go on without it: %w", err, gerr)
+		}
+		r.changed.Broadcast()
+		return r.stopped
 	}
 	r.label.State = next
 	next.store(r.mem)
 	return nil
+}
+
+// why is why the region has stopped; nil: it has not.
+func (r *Region) why() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.stopped
 }
 
 // revoke withdraws a key under which only this process works.

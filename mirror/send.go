@@ -206,6 +206,8 @@ func (t *Tx) dropLost() {
 		t.touched.into(l.peer.dirty)
 		if t.r.opts.OnLoss != GoOn { // what it wrote and writes is not on the mirror
 			t.err = errors.Join(t.err, *why)
+		} else if err := t.r.why(); err != nil {
+			t.err = errors.Join(t.err, err)
 		}
 		return true
 	})

@@ -6,8 +6,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"whale/fabric"
 	"whale/fabric/shm"
 	"whale/pmem"
 )
@@ -92,6 +94,73 @@ func TestNothingFollowsALoss(t *testing.T) {
 		if loss == GoOn && (err != nil || r.Mirrors()[0].Dirty != 4096) {
 			t.Errorf("Commit returned %v, and %d bytes of the mirror are dirty", err, r.Mirrors()[0].Dirty)
 		}
+	}
+}
+
+// TestGenerationsUsedUp: a region that goes on without mirrors cannot do so without another generation: it stops, and no transaction that
+// is under way commits either.
+func TestGenerationsUsedUp(t *testing.T) {
+	r, _ := mirroredRegion(t, GoOn)
+	var under [2]*Tx
+	for i := range under {
+		tx, err := r.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		tx.Store64(uint64(8*i), 1)
+		under[i] = tx
+	}
+	r.label.State.Generation = maxGeneration
+	if err := r.lose(r.peers[0], errSeen); !errors.Is(err, ErrLost) {
+		t.Errorf("lose returned %v", err)
+	}
+	if err := r.lose(r.peers[0], errSeen); !errors.Is(err, ErrLost) {
+		t.Errorf("lose returned %v to the second one who found out", err)
+	}
+	for _, tx := range under {
+		tx.Store64(64, 2)
+		if err := tx.Commit(); !errors.Is(err, ErrLost) {
+			t.Errorf("Commit returned %v, without a mirror and without a new generation", err)
+		}
+	}
+	if _, err := r.Begin(); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "generations") {
+		t.Errorf("Begin returned %v", err)
+	}
+}
+
+// TestTextOfAMirror: nothing of a refusal reaches a terminal that is not text.
+func TestTextOfAMirror(t *testing.T) {
+	if got := printable([]byte("a\x1b[2J\u009b2J\u202e\xffé ")); got != "a?[2J?2J??é " {
+		t.Errorf("%q", got)
+	}
+}
+
+// flaky is an endpoint whose Accept fails, and counts that.
+type flaky struct {
+	*shm.Endpoint
+	failures atomic.Int64
+}
+
+func (f *flaky) Accept(context.Context, func([]byte) ([]byte, error)) (fabric.Conn, error) {
+	f.failures.Add(1)
+	return nil, errSeen
+}
+
+// TestAcceptFails: an endpoint that cannot accept for a while does not keep a processor busy.
+func TestAcceptFails(t *testing.T) {
+	e, m := sharedMemory(t)
+	f := &flaky{Endpoint: e}
+	x, err := NewExport(f, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(context.Background(), 20*respite)
+	defer stop()
+	if err := x.Serve(ctx); err != nil {
+		t.Error(err)
+	}
+	if n := f.failures.Load(); n < 2 || n > 21 {
+		t.Errorf("it was tried %d times in %v, want about one in %v", n, 20*respite, respite)
 	}
 }
 
