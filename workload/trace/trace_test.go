@@ -128,7 +128,7 @@ func (l *longest) Commit(int)                 { l.Barrier(0) }
 
 // TestLongEpochs: the lines of an epoch are different ones, however long it is, and also where a thread's part begins again.
 func TestLongEpochs(t *testing.T) {
-	for _, want := range [][]int{{200_000}, {100_000, 131_072}, {131_072, 131_072, 5}, {140_000, 1, 140_000}} {
+	for _, want := range [][]int{{200_000}, {100_000, 131_072}, {131_072, 131_072, 5}, {131_072, 131_072, 131_072}, {140_000, 1, 140_000}} {
 		var one trace.Transaction
 		for _, n := range want {
 			one = append(one, uint32(n))
