@@ -284,8 +284,12 @@ func (k *checker) started(m *member) {
 	if k == nil {
 		return
 	}
+	_, end := split(k.word(m, wordDurable))
+	if m.id == 0 && end < uint64(len(k.log)) {
+		k.lost(m, end)
+	}
 	k.restarted(m)
-	if _, end := split(k.word(m, wordDurable)); end <= uint64(len(k.log)) {
+	if end <= uint64(len(k.log)) {
 		tail := uint64(0)
 		if end > 0 {
 			tail = k.log[end-1].off + k.log[end-1].padded()
@@ -293,6 +297,29 @@ func (k *checker) started(m *member) {
 		if _, there := k.f.next(m.mem.Image(), end+1, tail); there {
 			k.r.fail("Cut", "%s has cut its log behind record %d, but what was cut would be found again", m.name, end)
 		}
+	}
+}
+
+// lost: P comes back without records that were durable there. A loss of power may leave the durable end one step behind; if
+// a bit of a record above it is damaged then, the log ends there, and nothing is wrong unless it was committed. (If it was,
+// P must not serve: stable looks for that.)
+func (k *checker) lost(p *member, end uint64) {
+	if p.intact == nil {
+		k.r.fail("NoSilentLoss", "P comes back with %d records, of the %d that were durable there", end, len(k.log))
+		return
+	}
+	if end < k.s {
+		return
+	}
+	for value, seq := range k.values {
+		if seq > end {
+			delete(k.values, value)
+		}
+	}
+	k.log = k.log[:end]
+	k.tail = 0
+	if end > 0 {
+		k.tail = k.log[end-1].off + k.log[end-1].padded()
 	}
 }
 
