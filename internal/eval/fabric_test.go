@@ -39,7 +39,8 @@ func TestFabricBench(t *testing.T) {
 		t.Errorf("%d rows", len(rows))
 	}
 	for _, r := range rows {
-		if r.P50 <= 0 || r.P99 < r.P50 || r.PerSecond <= 0 {
+		// An operation over shm may take no time that the clock can tell: it is done when Post returns.
+		if r.P50 < 0 || r.P50 == 0 && r.Provider != "shm" || r.P99 < r.P50 || r.PerSecond <= 0 {
 			t.Errorf("%+v", r)
 		}
 	}
