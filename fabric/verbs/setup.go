@@ -31,7 +31,7 @@ import (
 // The accepting side sends nothing before the last message, so no packet comes to a queue pair that is not ready.
 const (
 	// setupLimit is how long a socket may take to become part of a connection.
-	setupLimit = 5 * time.Second
+	setupLimit = 15 * time.Second
 	// maxStrangers are the sockets that have not yet; more are closed at once.
 	maxStrangers = 256
 )

@@ -315,7 +315,7 @@ func TestReplicaAgainstModel(t *testing.T) {
 			})
 		})
 		t.Logf("%d clean reads, %d dirty ones", clean, dirty)
-		if dirty == 0 || clean == 0 {
+		if !raceEnabled && (dirty == 0 || clean == 0) { // under the detector there are too few tests to rely on that
 			t.Error("the test shows nothing")
 		}
 	})
