@@ -54,6 +54,9 @@ func TestConformance(t *testing.T) {
 	t.Run("random, relaxed, late", func(t *testing.T) {
 		fabrictest.Run(t, pairs(simfab.Options{QueueDepth: 64, RecvDepth: 16, Relaxed: true, Late: true}, step))
 	})
+	t.Run("random, in the middle", func(t *testing.T) {
+		fabrictest.Run(t, pairs(simfab.Options{QueueDepth: 64, RecvDepth: 16, Relaxed: true, Midway: true}, step))
+	})
 	t.Run("caches in the way", func(t *testing.T) { fabrictest.Run(t, pairs(simfab.Options{DDIO: true}, step)) })
 	t.Run("few capabilities", func(t *testing.T) {
 		fabrictest.Run(t, pairs(simfab.Options{QueueDepth: 2, RecvDepth: 4, Inline: -1, MaxSend: 64, NoAtomics: true, NoDurable: true}, all))

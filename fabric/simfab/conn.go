@@ -1,6 +1,8 @@
 package simfab
 
 import (
+	"fmt"
+
 	"whale/fabric"
 	"whale/pmem"
 )
@@ -27,6 +29,7 @@ type conn struct {
 	written written
 
 	unlanded int           // in posted
+	midway   int           // of those: in the middle
 	through  []pmem.Memory // written through, and not fenced since
 	active   int           // place in net.active, when unlanded > 0
 	held     bool
@@ -116,7 +119,8 @@ func (c *conn) Poll(dst []fabric.Completion) int {
 	return n
 }
 
-// Close implements fabric.Conn. The peer hears of it at once, or when the way to it is no longer held.
+// Close implements fabric.Conn. The peer hears of it at once, or when the way to it is no longer held. While an operation of
+// the peer's is in the middle, the answer is ErrInFlight.
 func (c *conn) Close() error {
 	if !c.closed {
 		c.sever()
@@ -124,17 +128,21 @@ func (c *conn) Close() error {
 	}
 	c.lost = false
 	c.die(fabric.ErrFlushed)
+	c.net.dropMiddle(func(o *op) bool { return o.c == c })
 	c.ep.forget(c)
+	if c.peer.midway > 0 {
+		return fmt.Errorf("%w: the connection of %s to %s is closed", fabric.ErrInFlight, c.ep.name, c.peer.ep.name)
+	}
 	return nil
 }
 
-// sever drops at both ends what has completed and not landed. Nothing lands any more.
+// sever drops at both ends what has completed and not landed. Nothing lands any more, but for what is in the middle.
 func (c *conn) sever() {
 	c.net.logf("sever %s %s", c.ep.name, c.peer.ep.name)
 	for _, end := range []*conn{c, c.peer} {
 		end.closed = true
 		for pos := end.posted.head; pos < end.done; pos++ {
-			if o := *end.posted.at(pos); !o.landed {
+			if o := *end.posted.at(pos); !o.landed && o.pin == nil {
 				c.net.logf("drop %d", o.id)
 				end.landed(o)
 			}
@@ -179,7 +187,7 @@ func (c *conn) die(cause error) {
 		o := *c.posted.at(c.done)
 		c.report(&o.Op, 0, c.nextCause())
 		o.completed = true
-		if !o.landed {
+		if !o.landed && o.pin == nil {
 			c.landed(o)
 		}
 	}
@@ -251,6 +259,9 @@ func (c *conn) report(o *fabric.Op, value uint64, err error) {
 func (c *conn) landed(o *op) {
 	o.landed = true
 	o.release()
+	if o.pin != nil {
+		c.net.leaveMiddle(o)
+	}
 	for c.first < c.posted.tail && (*c.posted.at(c.first)).landed {
 		c.first++
 	}

@@ -107,7 +107,9 @@ func (n *Network) DeliverWords(e Event, first, count int) error {
 		clear(o.parts)
 	}
 	if n.opts.OnLand != nil {
-		n.opts.OnLand(o.event())
+		if n.opts.OnLand(o.event()); o.id != e.ID || o.landed {
+			return nil // its connection was lost meanwhile, or an end of it crashed
+		}
 	}
 	r, to, _ := o.target()
 	from, _ := o.local()
@@ -200,7 +202,8 @@ func (n *Network) ends(from, to string) []*conn {
 	return out
 }
 
-// Break loses every connection between the two. What has not landed never does; to have it land, deliver it first.
+// Break loses every connection between the two. What has not landed never does, unless it is in the middle; to have it land,
+// deliver it first.
 func (n *Network) Break(a, b string) {
 	for _, c := range n.ends(a, b) {
 		if !c.closed {

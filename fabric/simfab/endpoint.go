@@ -49,20 +49,28 @@ func (e *Endpoint) Register(m pmem.Memory, off, n uint64, r fabric.Rights) (fabr
 	return key, nil
 }
 
-// Revoke implements fabric.Endpoint. It is always nil at once: operations that have not landed will find the key gone.
+// Revoke implements fabric.Endpoint. Operations that have not landed will find the key gone; but while one is in the middle
+// ([Network.Begin]), and when [Options].Later says so, the answer is ErrInFlight.
 func (e *Endpoint) Revoke(key fabric.Key) error {
-	if e.net.region(e, key) == nil {
+	r := e.net.given(e, key)
+	if r == nil {
 		return nil
 	}
-	e.net.logf("revoke %s %s", e.name, e.net.keyName(key))
-	e.net.regions[uint64(key)-keyTag] = nil
-	for i, k := range e.keys {
-		if k == key {
-			e.keys[i] = e.keys[len(e.keys)-1]
-			e.keys = e.keys[:len(e.keys)-1]
-			break
+	if !r.revoked {
+		e.net.logf("revoke %s %s", e.name, e.net.keyName(key))
+		r.revoked = true
+		for i, k := range e.keys {
+			if k == key {
+				e.keys[i] = e.keys[len(e.keys)-1]
+				e.keys = e.keys[:len(e.keys)-1]
+				break
+			}
 		}
 	}
+	if r.inside > 0 || e.net.opts.Later != nil && e.net.opts.Later() {
+		return fmt.Errorf("%w: under key %s of %s", fabric.ErrInFlight, e.net.keyName(key), e.name)
+	}
+	e.net.regions[uint64(key)-keyTag] = nil
 	return nil
 }
 
@@ -153,7 +161,7 @@ func (e *Endpoint) Accept(ctx context.Context, answer func([]byte) ([]byte, erro
 	return c, nil
 }
 
-// Close implements fabric.Endpoint. What has not landed here never does.
+// Close implements fabric.Endpoint. What has not landed here never does, nor the rest of what is in the middle.
 func (e *Endpoint) Close() error {
 	if e.closed {
 		return nil
@@ -166,6 +174,7 @@ func (e *Endpoint) Close() error {
 	for len(e.conns) > 0 {
 		e.conns[len(e.conns)-1].Close()
 	}
+	e.net.dropMiddle(func(o *op) bool { return o.c.ep == e || o.c.peer.ep == e })
 	e.keys, e.backlog = nil, nil
 	return nil
 }

@@ -40,7 +40,7 @@ type posted struct {
 func fuzzOnce(t *testing.T, seed uint64, script []byte) {
 	rng := rand.New(rand.NewPCG(seed, 2))
 	n := simfab.New(simfab.Options{
-		Relaxed: seed&1 != 0, Late: seed&2 != 0, Auto: seed&4 != 0, NoAtomics: seed&8 != 0, QueueDepth: 8, RecvDepth: 3,
+		Relaxed: seed&1 != 0, Late: seed&2 != 0, Auto: seed&4 != 0, NoAtomics: seed&8 != 0, Midway: seed&16 != 0, QueueDepth: 8, RecvDepth: 3,
 		Log: func(string) {},
 	})
 	names := []string{"A", "B", "C"}
@@ -140,9 +140,11 @@ func fuzzOnce(t *testing.T, seed uint64, script []byte) {
 		case 25:
 			if len(stale) > 0 {
 				ev := stale[rng.IntN(len(stale))]
-				switch rng.IntN(4) {
+				switch rng.IntN(5) {
 				case 0:
 					n.Deliver(ev)
+				case 4:
+					n.Begin(ev)
 				case 1:
 					n.DeliverThrough(ev)
 				case 2:

@@ -14,7 +14,7 @@ func (c *conn) canLand(o *op) bool { return c.obstacle(o) == nil }
 // obstacle is what keeps the operation from landing: an operation that it must not overtake, or itself, when it is not
 // for those before it. Nil: nothing does.
 func (c *conn) obstacle(o *op) *op {
-	if c.held || c.closed || o.landed {
+	if o.landed || o.pin == nil && (c.held || c.closed) {
 		return o
 	}
 	for pos := c.first; pos < o.pos; pos++ {
@@ -74,7 +74,10 @@ func (c *conn) perform(o *op) {
 		c.net.logf("land %v", o.event())
 	}
 	if c.net.opts.OnLand != nil {
-		c.net.opts.OnLand(o.event())
+		id := o.id
+		if c.net.opts.OnLand(o.event()); o.id != id || o.landed {
+			return // its connection was lost meanwhile, or an end of it crashed
+		}
 	}
 	peer := c.peer
 	switch r, to, _ := o.remote(); o.Kind {

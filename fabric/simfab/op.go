@@ -21,6 +21,7 @@ type op struct {
 	result    uint64 // what an atomic found
 	landed    bool
 	completed bool
+	pin       *region // it is in the middle: it lands there, whatever becomes of the key; see middle.go
 }
 
 func (n *Network) newOp() *op {
@@ -102,7 +103,10 @@ var rightsFor = [...]fabric.Rights{
 
 // target is the remote memory that the operation works on, and its region.
 func (o *op) target() (*region, []byte, bool) {
-	r := o.c.net.region(o.c.peer.ep, o.Remote.Key)
+	r := o.pin
+	if r == nil {
+		r = o.c.net.region(o.c.peer.ep, o.Remote.Key)
+	}
 	if r == nil {
 		return nil, nil, false
 	}

@@ -48,6 +48,12 @@ type Options struct {
 	NoDurable bool // so are a durable Flush and Fence: no persistence domain
 	DDIO      bool // and so is a NonTemporal write: what comes in goes to the caches
 
+	// Midway lets Step leave an operation in the middle for a while: see [Network.Begin].
+	Midway bool
+	// Later is asked when a key is withdrawn under which nothing is in the middle; true: Revoke answers ErrInFlight all the
+	// same, and is to be called again, as where a card withdraws keys in the background.
+	Later func() bool
+
 	// OnLand hears of each operation that is about to take effect at the peer, or a part of it. The event is good during the
 	// call.
 	OnLand func(Event)
@@ -66,6 +72,7 @@ type Network struct {
 	labels    map[fabric.Key]string
 	held      map[route]bool
 	active    []*conn // those with operations that have not landed
+	middle    []*op   // those that are in the middle
 	events    uint64  // IDs given so far
 	ops       []*op   // free ones
 	payloads  [33][][]byte
@@ -150,10 +157,21 @@ type region struct {
 	base   uint64 // of the registration in mem, a multiple of 8
 	bytes  []byte // the registered part
 	rights fabric.Rights
+
+	revoked bool
+	inside  int // operations in the middle
 }
 
-// region is the memory that ep registered under key.
+// region is the memory that ep registered under key, while that is good.
 func (n *Network) region(ep *Endpoint, key fabric.Key) *region {
+	if r := n.given(ep, key); r != nil && !r.revoked {
+		return r
+	}
+	return nil
+}
+
+// given is the memory that ep registered under key, until Revoke has said that nothing lands there any more.
+func (n *Network) given(ep *Endpoint, key fabric.Key) *region {
 	i := uint64(key) - keyTag
 	if i >= uint64(len(n.regions)) {
 		return nil

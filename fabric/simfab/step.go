@@ -31,7 +31,7 @@ func (n *Network) StepConn(c fabric.Conn, rng *rand.Rand) bool { return c.(*conn
 func (n *Network) DrainConn(c fabric.Conn) { c.(*conn).drain() }
 
 func (c *conn) step(rng *rand.Rand) bool {
-	if c.held || c.closed {
+	if (c.held || c.closed) && c.midway == 0 {
 		return false
 	}
 	var may [window]*op
@@ -42,7 +42,7 @@ func (c *conn) step(rng *rand.Rand) bool {
 			count++
 		}
 	}
-	if c.net.opts.Late && c.done < c.posted.tail {
+	if c.net.opts.Late && !c.held && !c.closed && c.done < c.posted.tail {
 		if o := *c.posted.at(c.done); o.early() && (count == 0 || rng.IntN(4) == 0) {
 			c.completeEarly(o) // or fails: that is something, too
 			return true
@@ -56,6 +56,10 @@ func (c *conn) step(rng *rand.Rand) bool {
 
 func (c *conn) stepLand(rng *rand.Rand, may []*op) bool {
 	o := may[rng.IntN(len(may))]
+	if c.net.opts.Midway && o.canStay() && rng.IntN(4) == 0 {
+		c.net.begin(o)
+		return true
+	}
 	if words := o.words(); (o.Kind == fabric.Write || o.Kind == fabric.Read) && words > 1 && rng.IntN(4) == 0 && o.check() == nil {
 		first := rng.IntN(words)
 		return c.net.DeliverWords(o.event(), first, 1+rng.IntN(words-first)) == nil
