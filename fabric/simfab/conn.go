@@ -285,11 +285,11 @@ func (c *conn) retire() {
 	}
 }
 
-// drain lands, in post order, whatever can.
+// drain lands, in post order, whatever can, up to what is in the middle.
 func (c *conn) drain() {
 	for c.unlanded > 0 {
 		o := *c.posted.at(c.first)
-		if !c.canLand(o) {
+		if o.pin != nil || !c.canLand(o) {
 			return
 		}
 		c.perform(o)

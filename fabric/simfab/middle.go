@@ -13,7 +13,8 @@ import (
 
 // Begin leaves the operation, which must be able to land, in the middle: a Write, Write8, CompareSwap or FetchAdd. Until it has
 // landed, Revoke of its key answers ErrInFlight, and so does Close at the peer. It never lands when its poster closes the
-// connection or ends, nor when the target ends: what is there of it stays.
+// connection or ends, nor when the target ends: what is there of it stays. It lands when Deliver says so; Step does so with
+// [Options].Midway alone.
 func (n *Network) Begin(e Event) error {
 	o, err := n.ready(e)
 	if err != nil {

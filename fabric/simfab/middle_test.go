@@ -23,7 +23,7 @@ type midway struct {
 }
 
 func newMidway(t *testing.T) *midway {
-	m := &midway{T: t, n: simfab.New(simfab.Options{Late: true}), to: pmem.Heap(4096)}
+	m := &midway{T: t, n: simfab.New(simfab.Options{Late: true, Midway: true}), to: pmem.Heap(4096)}
 	from := pmem.Heap(4096)
 	for i := range from.Bytes() {
 		from.Bytes()[i] = 0xEE

@@ -48,7 +48,7 @@ type Options struct {
 	NoDurable bool // so are a durable Flush and Fence: no persistence domain
 	DDIO      bool // and so is a NonTemporal write: what comes in goes to the caches
 
-	// Midway lets Step leave an operation in the middle for a while: see [Network.Begin].
+	// Midway lets Step leave an operation in the middle for a while, and land it: see [Network.Begin].
 	Midway bool
 	// Later is asked when a key is withdrawn under which nothing is in the middle; true: Revoke answers ErrInFlight all the
 	// same, and is to be called again, as where a card withdraws keys in the background.

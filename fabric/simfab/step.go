@@ -27,17 +27,17 @@ func (n *Network) Step(rng *rand.Rand) bool {
 // StepConn is [Network.Step] for what one end of a connection has posted.
 func (n *Network) StepConn(c fabric.Conn, rng *rand.Rand) bool { return c.(*conn).step(rng) }
 
-// DrainConn lands, in post order, all that one end of a connection has posted and that can land.
+// DrainConn lands, in post order, all that one end of a connection has posted and that can land, up to what is in the middle.
 func (n *Network) DrainConn(c fabric.Conn) { c.(*conn).drain() }
 
 func (c *conn) step(rng *rand.Rand) bool {
-	if (c.held || c.closed) && c.midway == 0 {
+	if (c.held || c.closed) && (c.midway == 0 || !c.net.opts.Midway) {
 		return false
 	}
 	var may [window]*op
 	count := 0
 	for pos := c.first; pos < min(c.posted.tail, c.first+window); pos++ {
-		if o := *c.posted.at(pos); !o.landed && c.canLand(o) {
+		if o := *c.posted.at(pos); !o.landed && c.canLand(o) && (o.pin == nil || c.net.opts.Midway) {
 			may[count] = o
 			count++
 		}

@@ -35,6 +35,8 @@ const (
 	FaultSendAgain
 	// FaultNotExecuted says of an appended command that took too long that it was not executed.
 	FaultNotExecuted
+	// FaultIgnoreInFlight takes a key for withdrawn although an operation under it may still land (OneWriter).
+	FaultIgnoreInFlight
 	// FaultStampNow lets EXEC forget what WATCH has seen.
 	FaultStampNow
 )

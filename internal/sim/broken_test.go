@@ -26,6 +26,7 @@ func TestBrokenVariantsAreFound(t *testing.T) {
 		{"trap 2: the S that is known", Broken{Engine: shard.FaultKnownS}, nil, 60},
 		{"trap 3: P reads unstable versions", Broken{Engine: shard.FaultReadUnstable}, nil, 60},
 		{"trap 4: old rights stand", Broken{Engine: shard.FaultNoRevoke}, nil, 60},
+		{"an operation in flight is ignored", Broken{Engine: shard.FaultIgnoreInFlight}, nil, 60},
 		{"trap 5: a fenced member serves", Broken{Engine: shard.FaultServeFenced}, nil, 60},
 		{"trap 6: everywhere too early", Broken{Core: whale.FaultEarlyEverywhere}, nil, 60},
 		{"trap 7: active too early", Broken{Engine: shard.FaultEarlyActive}, nil, 60},

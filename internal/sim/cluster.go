@@ -106,6 +106,7 @@ type way struct {
 	conn     fabric.Conn // from's end
 	due      bool        // something of it will land
 	slow     int         // faults that slow it
+	stall    *Fault      // leaves the next write in the middle
 	held     int         // faults that cut it
 }
 
@@ -122,7 +123,7 @@ func (r *run) geometry() plog.Geometry {
 
 // build makes the machines, with empty memories, and starts the processes.
 func (r *run) build(rng *rand.Rand) error {
-	r.net = simfab.New(simfab.Options{Late: r.c.Late, Relaxed: r.c.Relaxed, OnLand: r.landing()})
+	r.net = simfab.New(simfab.Options{Late: r.c.Late, Relaxed: r.c.Relaxed, OnLand: r.landing(), Later: r.askAgain()})
 	n := r.c.Members
 	for i := range n {
 		m := &member{id: i, name: memberName(i), bufs: r.buffers(i)}
@@ -339,6 +340,9 @@ func (r *run) land(w *way) {
 	w.due = false
 	if w.conn == nil || w.held > 0 {
 		return
+	}
+	if w.stall != nil {
+		r.stall(w)
 	}
 	if r.c.InOrder {
 		r.net.DrainConn(w.conn)

@@ -27,6 +27,7 @@ type Faults struct {
 	Damage float64 `json:"damage"` // a bit of the memory of a process that does not run is turned around
 	Wipe   float64 `json:"wipe"`   // a member comes back with an empty memory; P only where the others hold all of it
 	Clock  float64 `json:"clock"`  // a member's wall clock is set
+	Stall  float64 `json:"stall"`  // a write stays in the middle, and often the process that makes it with it
 	Drift  float64 `json:"drift"`  // by how many parts in a million the members' clocks may run too fast or too slow
 
 	// Schedule, if there is one, is exactly what happens, in place of what the rates would bring.
@@ -41,7 +42,7 @@ type Fault struct {
 	After   int      `json:"after"`             // how many operations have begun by then
 	Delay   Duration `json:"delay,omitempty"`   // how much later still
 	For     Duration `json:"for,omitempty"`     // how long it lasts: until the process starts again, the way is open again
-	Members []int    `json:"members,omitempty"` // whom it strikes: one, or the two ends of a way; cut: a single one loses all its ways
+	Members []int    `json:"members,omitempty"` // whom it strikes: one, or the two ends of a way, who writes first; cut: a single one loses all its ways
 	OneWay  bool     `json:"one-way,omitempty"` // cut: from the first to the second alone
 	Seed    uint64   `json:"seed,omitempty"`    // of what chance decides inside it: what memory is left, which bit, which clock
 }
@@ -76,11 +77,12 @@ type Cluster struct {
 	Late       bool     `json:"late"`       // a write completes some time before it lands, not at once
 	Relaxed    bool     `json:"relaxed"`    // writes of one connection land in any order, word by word
 	InOrder    bool     `json:"in-order"`   // all that is under way on a connection lands at once, in order: a kind network
+	Background bool     `json:"background"` // keys are withdrawn in the background: who does it has to ask again
 }
 
 // DefaultFaults are moderate rates of everything that a correct cluster must survive.
 func DefaultFaults() Faults {
-	return Faults{Crash: 8, Power: 6, Outage: 1, Pause: 6, Cut: 6, Slow: 4, Break: 6, Damage: 1.5, Wipe: 1, Clock: 3, Drift: 200}
+	return Faults{Crash: 8, Power: 6, Outage: 1, Pause: 6, Cut: 6, Slow: 4, Break: 6, Damage: 1.5, Wipe: 1, Clock: 3, Stall: 6, Drift: 200}
 }
 
 // rates are the kinds that a schedule is drawn from, in a fixed order.
@@ -93,7 +95,7 @@ func (f *Faults) rates() []struct {
 		rate float64
 	}{
 		{"crash", f.Crash}, {"power", f.Power}, {"outage", f.Outage}, {"pause", f.Pause}, {"cut", f.Cut}, {"slow", f.Slow},
-		{"break", f.Break}, {"damage", f.Damage}, {"wipe", f.Wipe}, {"clock", f.Clock},
+		{"break", f.Break}, {"damage", f.Damage}, {"wipe", f.Wipe}, {"clock", f.Clock}, {"stall", f.Stall},
 	}
 }
 
@@ -144,7 +146,7 @@ func (e *Fault) validate(kinds []string, members int) error {
 		least, most = 0, 0
 	case "cut":
 		most = 2
-	case "slow", "break":
+	case "slow", "break", "stall":
 		least, most = 2, 2
 	}
 	if n := len(e.Members); n < least || n > most {
@@ -253,6 +255,7 @@ func drawCluster(rng *rand.Rand) *Cluster {
 	c.Think = Duration(200 << rng.IntN(10))
 	c.Late = rng.IntN(2) == 0
 	c.Relaxed = rng.IntN(2) == 0
+	c.Background = rng.IntN(4) == 0
 	return c
 }
 
@@ -292,6 +295,13 @@ func (e *Fault) aim(rng *rand.Rand, c *Cluster) bool {
 	switch e.Kind {
 	case "outage":
 		return true
+	case "stall":
+		if c.Members > 2 && rng.IntN(4) > 0 { // the way that members forward on
+			a = 1 + rng.IntN(c.Members-2)
+			b = a + 1
+		}
+		e.Members = []int{a, b}
+		return a != b
 	case "slow", "break":
 		e.Members = []int{a, b}
 		return a != b

@@ -87,6 +87,8 @@ func (r *run) strike(e *Fault) {
 		}
 		r.check.restarted(m)
 		r.say(m, "its memory is empty")
+	case "stall":
+		r.way(m, o).stall = e
 	case "clock":
 		by := rng.Int64N(2001) - 1000
 		m.clock.wall += by
@@ -131,6 +133,8 @@ func (r *run) heal(ev *event) {
 				r.wake(w.from, r.now+1)
 			}
 		})
+	case "stall":
+		r.resume(e)
 	case "slow":
 		a, b := r.members[e.Members[0]], r.members[e.Members[1]]
 		r.way(a, b).slow--
@@ -207,6 +211,7 @@ func (r *run) end(m *member) {
 			r.some(r.way(o, m), rng)
 		}
 	}
+	r.endStalls(m, rng)
 	m.eng = nil
 	m.paused = 0
 	r.net.Crash(m.name)
@@ -243,11 +248,11 @@ func (r *run) refusal(m *member) {
 }
 
 // stopped looks for members that have stopped serving for good. What was damaged may be another's memory than that of the
-// one that noticed.
+// one that noticed. A member also stops when it cannot be fenced because somebody is in the middle of a write there.
 func (r *run) stopped(m *member) {
 	err := m.eng.Status().Err
+	mended := r.net.InTheMiddle(m.name) > 0 && strings.Contains(err.Error(), "could not be fenced")
 	r.end(m)
-	mended := false
 	for _, o := range r.members {
 		if o.intact != nil {
 			mended = true

@@ -92,6 +92,7 @@ type run struct {
 	troubles  int   // faults that are not over
 	healed    int64 // when the last one was over
 	wiped     bool
+	stalls    []stall
 
 	begun    int // operations
 	values   int

@@ -63,7 +63,8 @@ func TestFaultsStrike(t *testing.T) {
 	marks := map[string]string{
 		"crash": "its process ends", "in the middle": "in the middle of a step", "power": "loses its power", "pause": "is stopped for",
 		"cut": "nothing gets through to", "slow": "and back is slow", "break": "the connection with", "damage": "of its memory turns",
-		"wipe": "its memory is empty", "clock": "its wall clock is set", "a damaged member refuses": "does not start:",
+		"wipe": "its memory is empty", "stall": "it stops in the middle", "stopped writer": "is stopped in the middle of it",
+		"writer ends": "in the middle of a write", "fencing fails": "could not be fenced", "clock": "its wall clock is set", "a damaged member refuses": "does not start:",
 		"full arena": "OOM command not allowed", "not executed": "TIMEOUT not executed", "unknown": "TIMEOUT outcome unknown",
 		"watched key changed": "exec -> *-1",
 	}
