@@ -143,6 +143,9 @@ type Caps struct {
 	// NonTemporal: non-temporal writes are what they say, because the peer's incoming writes pass its caches by on their way
 	// to the persistence domain, or because its caches are inside.
 	NonTemporal bool
+	// Immediate: Post executes an operation before it returns, on the caller's processor. To gather operations saves little then, and
+	// the flushes of one that was posted in time are waited for by the caller's own next fence, together with the caller's.
+	Immediate bool
 }
 
 var (

@@ -80,7 +80,7 @@ func (x *Export) admit(b []byte) (_ []byte, err error) {
 		}
 		x.session, x.key = h.session, key
 	}
-	a := answer{key: x.key, label: own}
+	a := answer{key: x.key, label: own, domain: x.mem.Domain()}
 	return a.encode(), nil
 }
 

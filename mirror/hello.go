@@ -9,21 +9,22 @@ import (
 	"unicode/utf8"
 
 	"whale/fabric"
+	"whale/pmem"
 )
 
 // What a primary says when it dials, and what the mirror answers; little-endian.
 //
 //	hello    magic 8, version 4, kind 4, session 16, id 16, size 8, state 8
-//	answer   magic 8, version 4, zero 4, key 8, id 16, size 8, state 8
+//	answer   magic 8, version 4, zero 4, key 8, id 16, size 8, state 8, persistence domain of the memory 8
 //	refusal  magic 8, version 4, 1 4, text of at most maxText bytes
 //
 // A session is one primary's use of the mirror: it begins with kind first, which withdraws the memory from the session
 // before it, and goes on with one connection of kind further for each thread.
 const (
 	helloMagic   = 0x4f4c4c4548524d57 // "WMRHELLO"
-	helloVersion = 1
+	helloVersion = 2
 	helloSize    = 64
-	answerSize   = 56
+	answerSize   = 64
 	maxText      = 1024
 
 	kindFirst   = 1
@@ -37,8 +38,9 @@ type hello struct {
 }
 
 type answer struct {
-	key   fabric.Key
-	label Label
+	key    fabric.Key
+	label  Label
+	domain pmem.Domain
 }
 
 func (h *hello) encode() []byte {
@@ -76,6 +78,7 @@ func (a *answer) encode() []byte {
 	copy(b[24:], a.label.ID[:])
 	le.PutUint64(b[40:], a.label.Size)
 	le.PutUint64(b[48:], a.label.State.word())
+	le.PutUint64(b[56:], uint64(a.domain))
 	return b
 }
 
@@ -109,9 +112,10 @@ func (a *answer) decode(b []byte) error {
 		return err
 	}
 	*a = answer{key: fabric.Key(le.Uint64(b[16:])),
-		label: Label{ID: ID(b[24:40]), Size: le.Uint64(b[40:]), State: stateOf(le.Uint64(b[48:]))}}
-	if a.key == 0 || a.label.State.Condition > Filling {
-		return errors.New("mirror: the mirror's answer makes no sense: no key, or an unknown condition")
+		label:  Label{ID: ID(b[24:40]), Size: le.Uint64(b[40:]), State: stateOf(le.Uint64(b[48:]))},
+		domain: pmem.Domain(b[56])}
+	if a.key == 0 || a.label.State.Condition > Filling || le.Uint64(b[56:]) > uint64(pmem.EADR) {
+		return errors.New("mirror: the mirror's answer makes no sense: no key, or an unknown condition or persistence domain")
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"whale/fabric"
+	"whale/pmem"
 )
 
 // link is a transaction's connection to a mirror.
@@ -17,6 +18,8 @@ type link struct {
 	key    fabric.Key // of the mirror's memory
 	inline uint64
 	flags  fabric.Flags // of every write
+	batch  int          // how many operations are handed over at a time
+	direct bool         // a write is over when it has been handed over: its bytes need no stage
 
 	ops  []fabric.Op // not yet posted
 	done uint64      // the newest serial that was reported
@@ -29,13 +32,32 @@ type link struct {
 	space [16]fabric.Completion
 }
 
-// write adds the write of n staged bytes.
+// hurry decides how many operations are handed over at a time. Where this thread's processor carries out a write itself, and
+// flushes it, that is one: then the flushes here and there are on their way at the same time, and one fence, this thread's at the end
+// of the epoch, waits for both. (A remote commit waits for the mirror before the caller goes on: there is nothing to share.)
+func (l *link) hurry(there pmem.Domain) {
+	o := &l.r.opts
+	switch {
+	case o.Batch != 0:
+		l.batch = o.Batch
+	case l.conn.Caps().Immediate && there == pmem.ADR && o.Strategy != RemoteCommit:
+		l.batch = 1
+	default:
+		l.batch = DefaultBatch
+	}
+	l.direct = l.conn.Caps().Immediate && l.batch == 1
+	l.ops = make([]fabric.Op, 0, l.batch+4)
+}
+
+// write adds the write of n bytes.
 func (l *link) write(off uint64, from fabric.Span, n uint64) {
-	op := fabric.Op{Kind: fabric.Write, Flags: l.flags, Local: from, Remote: fabric.Addr{Key: l.key, Off: off}, Len: n}
+	last := len(l.ops)
+	l.ops = append(l.ops, fabric.Op{})
+	op := &l.ops[last] // in place: an operation has ten words
+	op.Kind, op.Flags, op.Local, op.Remote, op.Len = fabric.Write, l.flags, from, fabric.Addr{Key: l.key, Off: off}, n
 	if n <= l.inline {
 		op.Flags |= fabric.Inline
 	}
-	l.ops = append(l.ops, op)
 	l.writes, l.off, l.n = l.writes+1, off, n
 }
 

@@ -101,7 +101,7 @@ type Options struct {
 	// no meaning.
 	Timeout time.Duration
 	// Batch is how many operations are handed to a connection at a time, as long as nobody waits for them: 1 sends each
-	// at once, more rings fewer doorbells. 0: DefaultBatch.
+	// at once, more rings fewer doorbells. 0: DefaultBatch, or 1 where there are no doorbells (fabric.Caps.Immediate).
 	Batch int
 	// Stage is how many bytes of writes, for each thread, may be on their way to the mirrors. 0: DefaultStage.
 	Stage uint64
@@ -144,7 +144,6 @@ func (o *Options) fill() error {
 		return fmt.Errorf("mirror: a timeout of %v; expected a positive one", o.Timeout)
 	}
 	set(&o.Threads, 1)
-	set(&o.Batch, DefaultBatch)
 	set(&o.Stage, DefaultStage)
 	set(&o.Timeout, DefaultTimeout)
 	o.Stage &^= 7

@@ -68,8 +68,8 @@ func (p *peer) connect(ctx context.Context, r *Region, h *hello) (*link, *answer
 		conn.Close()
 		return nil, nil, fmt.Errorf("%s: %w", p.addr, err)
 	}
-	l := &link{r: r, peer: p, conn: conn, key: a.key, inline: uint64(conn.Caps().Inline), flags: writeFlags[r.opts.Strategy],
-		ops: make([]fabric.Op, 0, r.opts.Batch+4)}
+	l := &link{r: r, peer: p, conn: conn, key: a.key, inline: uint64(conn.Caps().Inline), flags: writeFlags[r.opts.Strategy]}
+	l.hurry(a.domain)
 	return l, &a, nil
 }
 
@@ -99,6 +99,7 @@ func (p *peer) fill(ctx context.Context, r *Region, copy bool) error {
 		if err != nil {
 			return err
 		}
+		t.direct = l.direct && (t.direct || len(t.links) == 0)
 		t.links = append(t.links, l)
 	}
 	return nil

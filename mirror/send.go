@@ -7,8 +7,9 @@ import (
 	"whale/fabric"
 )
 
-// What the strategies post. The bytes of a write come from the stage, never from the region: there a later epoch might change
-// them before the network card has fetched them, and reach the mirror ahead of its turn.
+// What the strategies post. The bytes of a write come from the stage, not from the region: there a later epoch might change
+// them before the network card has fetched them, and reach the mirror ahead of its turn. Only where there is no such later, because
+// a write is over when Post returns, do they come from the region.
 
 // writeFlags are what a strategy asks of its writes.
 var writeFlags = [...]fabric.Flags{RemoteCommit: 0, OrderedBuffering: fabric.WriteThrough, DDIODisabled: fabric.NonTemporal}
@@ -19,6 +20,13 @@ func (t *Tx) send(off uint64, p []byte) {
 		return
 	}
 	t.beginEpoch()
+	if t.direct {
+		for _, l := range t.links {
+			l.write(HeadSize+off, fabric.Span{Key: t.r.whole, Off: HeadSize + off}, uint64(len(p)))
+		}
+		t.postFull()
+		return
+	}
 	for len(p) > 0 {
 		n := min(uint64(len(p)), t.stage.most())
 		from, ok := t.place(off, n)
@@ -162,7 +170,7 @@ func (t *Tx) report() {
 func (t *Tx) postFull() {
 	failed := false
 	for _, l := range t.links {
-		if len(l.ops) >= t.r.opts.Batch {
+		if len(l.ops) >= l.batch {
 			l.post()
 			failed = failed || l.err != nil
 		}

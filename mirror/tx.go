@@ -19,6 +19,7 @@ type Tx struct {
 	// What follows is idle in a region without mirrors.
 	mirrored bool
 	links    []*link // to the mirrors that follow
+	direct   bool    // all of them are
 	stage    stage
 	serial   uint64 // of the newest operation that was asked to report its completion
 	begun    bool   // in an epoch behind another of this transaction: its first write goes behind a fence
@@ -78,11 +79,16 @@ func (t *Tx) Write(off uint64, p []byte) {
 		return
 	}
 	copy(t.data[off:off+n], p)
-	t.mem.Persist(HeadSize+off, n)
-	t.wrote = true
+	if !t.direct {
+		t.mem.Persist(HeadSize+off, n)
+	}
 	if t.mirrored {
 		t.send(off, p)
 	}
+	if t.direct { // not earlier: what Post does would wait for it, and could not go on beside it
+		t.mem.Persist(HeadSize+off, n)
+	}
+	t.wrote = true
 	if o := t.r.opts.Observer; o != nil {
 		o.Write(t.thread, off, n)
 	}
@@ -95,11 +101,16 @@ func (t *Tx) Store64(off, v uint64) {
 	}
 	_ = t.data[off : off+8]
 	t.mem.Store64(HeadSize+off, v)
-	t.mem.Persist(HeadSize+off, 8)
-	t.wrote = true
+	if !t.direct {
+		t.mem.Persist(HeadSize+off, 8)
+	}
 	if t.mirrored {
 		t.sendWord(off, v)
 	}
+	if t.direct { // as in Write
+		t.mem.Persist(HeadSize+off, 8)
+	}
+	t.wrote = true
 	if o := t.r.opts.Observer; o != nil {
 		o.Write(t.thread, off, 8)
 	}

@@ -83,15 +83,11 @@ func flush(f flusher, b []byte) {
 	}
 }
 
-// worthNT is the length from which on going past the cache is faster: a line and a fence take 190 ns so, 140 ns through it,
-// eight lines 210 and 250 ns.
-const worthNT = 384
-
 // copyFlushed copies src to dst, of the same length, so that a fence makes it durable. Whole lines go past the cache; the
 // lines at both ends, of which only a part is written, go through it, because part of a line would have to be merged
 // at the memory.
 func copyFlushed(f flusher, dst, src []byte) {
-	if len(src) < worthNT {
+	if len(src) < WorthNT {
 		copy(dst, src)
 		flush(f, dst)
 		return

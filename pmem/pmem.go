@@ -45,6 +45,11 @@ func (d Domain) String() string {
 	return fmt.Sprintf("Domain(%d)", uint8(d))
 }
 
+// WorthNT is the length, in bytes, from which on CopyNT may go past the cache: with shorter ones it stores and flushes as any thread
+// does, so they are seen in their order. Going past it is faster from there on: a line and a fence take 190 ns so, 140 ns
+// through it; eight lines 210 and 250 ns.
+const WorthNT = 384
+
 // Memory is a range of bytes that other threads, other processes and network cards may read and write too. It never
 // moves and starts at a multiple of 64 bytes. Offsets are from its start; an offset outside it is a programming error
 // and panics, as an index of a slice does.

@@ -16,6 +16,7 @@ func init() {
 	register("atomics", checkAtomics)
 	register("flush", checkFlush)
 	register("inline", checkInline)
+	register("immediate", checkImmediate)
 	register("local memory is free after completion", checkLocalReuse)
 	register("zero length", checkZeroLength)
 }
@@ -198,6 +199,26 @@ func checkInline(r *rig) {
 	}
 	if d := firstDiff(into.bytes(), sent); d >= 0 {
 		r.Fatalf("Inline Send: byte %d is %#02x, want %#02x, as it was at Post", d, into.bytes()[d], sent[d])
+	}
+}
+
+// checkImmediate: a provider that says so has taken the local bytes when Post returns, however many they are.
+func checkImmediate(r *rig) {
+	if !r.a.conn.Caps().Immediate {
+		return
+	}
+	for i, n := range []uint64{8, 64, 383, 384, 4096, 3 << 20} {
+		for _, flag := range []fabric.Flags{0, fabric.WriteThrough, fabric.NonTemporal} {
+			local, remote := r.area(r.a, n, fabric.LocalOnly), r.area(r.b, n, allRights)
+			pattern(uint64(i), local.bytes())
+			want := bytes.Clone(local.bytes())
+			r.a.post(write(1, local, 0, remote, 0, n, flag))
+			clear(local.bytes())
+			r.a.settle(remote)
+			if d := firstDiff(remote.bytes(), want); d >= 0 {
+				r.Fatalf("Write of %d bytes, flags %#x: byte %d is %#02x, want %#02x, as it was at Post", n, flag, d, remote.bytes()[d], want[d])
+			}
+		}
 	}
 }
 

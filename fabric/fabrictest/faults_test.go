@@ -379,6 +379,7 @@ var faults = []fault{
 	{name: "more goes inline than it says", caught: []string{"an error ends the connection"}, caps: func(c *fabric.Caps) { c.Inline = 100 }},
 	{name: "messages are shorter than it says", caught: []string{"capabilities", "messages"}, caps: func(c *fabric.Caps) { c.MaxSend++ }},
 	{name: "messages are longer than it says", caught: []string{"an error ends the connection"}, caps: func(c *fabric.Caps) { c.MaxSend-- }},
+	{name: "operations that Post does not execute", caught: []string{"immediate"}, caps: func(c *fabric.Caps) { c.Immediate = true }},
 	{name: "atomics that are none", caught: []string{"atomics", "rights"}, caps: func(c *fabric.Caps) { c.Atomics = true },
 		opts: func(o *simfab.Options) { o.NoAtomics = true }},
 	{name: "atomics that are not told", caught: []string{"atomics"}, caps: func(c *fabric.Caps) { c.Atomics = false }},

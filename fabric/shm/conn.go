@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"whale/fabric"
+	"whale/fabric/internal/words"
 	"whale/pmem"
 )
 
@@ -45,17 +46,20 @@ type conn struct {
 	current  fabric.Op // Kind and ID of the operation being executed, Kind 0: none; a fault is its error
 	draining bool      // and it is the front of queue
 	ringing  bool      // the peer is to be rung at the end of this call
+	settled  bool      // the period has to end with a full fence: see leave
 	err      error     // what every further completion says; nil while all is well
 	midCopy  func()    // tests stop here; nil otherwise
 
-	sock     *net.UnixConn
-	pidfd    *os.File
-	who      process                // the peer's
-	broken   atomic.Pointer[string] // why the connection is lost; set once
-	closed   atomic.Bool            // no mapping may be touched any more by a call that begins
-	inside   atomic.Uint64          // odd while Post or Poll may touch a mapping or registered memory
-	close    sync.Once
-	closeErr error
+	sock   *net.UnixConn
+	pidfd  *os.File
+	who    process                // the peer's
+	broken atomic.Pointer[string] // why the connection is lost; set once
+	closed atomic.Bool            // no mapping may be touched any more by a call that begins
+	inside atomic.Uint64          // odd while Post or Poll may touch a mapping or registered memory; their goroutine stores it
+	// fenceless: see begin
+	fenceless bool
+	close     sync.Once
+	closeErr  error
 }
 
 // peer is what is mapped of the other endpoint, whose folder is dir.
@@ -83,6 +87,7 @@ func (c *conn) Caps() fabric.Caps {
 		NativeFlush: true, // the initiator's own CPU stores and flushes
 		Domain:      pmem.FileShared,
 		NonTemporal: true, // the initiator's own CPU fences between them
+		Immediate:   true,
 	}
 }
 
@@ -104,13 +109,13 @@ func (c *conn) Poll(dst []fabric.Completion) int {
 
 // advance executes what waits, then ops, takes in messages, and returns how many of ops it took.
 func (c *conn) advance(ops []fabric.Op) (taken int) {
-	c.inside.Add(1) // full fence: Endpoint.Close and Revoke see this, or closed and the keys are seen here
+	c.begin() // Endpoint.Close and Revoke see this, or closed and the keys are seen here
 	if c.err == nil {
 		if err := c.run(ops, &taken); err != nil {
 			c.fault(err)
 		}
 	}
-	c.inside.Add(1)
+	c.end()
 	if c.err == nil {
 		return taken
 	}
@@ -131,13 +136,17 @@ func (c *conn) run(ops []fabric.Op, taken *int) (err error) {
 	}
 	defer pmem.Catch(pmem.Arm(), &err)
 	c.ringing = false
-	c.receive()
+	if c.receives.n > 0 {
+		c.receive()
+	}
 	if why := c.broken.Load(); why != nil && c.err == nil {
 		c.err = fmt.Errorf("%w: %s", fabric.ErrBroken, *why)
 	}
 	if c.err == nil && (c.queue.n > 0 || len(ops) > 0) {
 		c.enter()
-		c.drain()
+		if c.queue.n > 0 {
+			c.drain()
+		}
 		for *taken < len(ops) && c.err == nil && c.admits(&ops[*taken]) {
 			op := &ops[*taken]
 			*taken++
@@ -155,7 +164,7 @@ func (c *conn) run(ops []fabric.Op, taken *int) (err error) {
 // enter begins a period; see the package's comment. The line may be somebody else's by now, if the peer closed it
 // while this process was looking elsewhere: then busy has gone on, and is not touched.
 func (c *conn) enter() {
-	c.moved = 0
+	c.moved, c.settled = 0, false
 	if !c.peer.line.busy.CompareAndSwap(c.busy, c.busy+1) { // a full fence
 		c.lostLine()
 		return
@@ -166,11 +175,18 @@ func (c *conn) enter() {
 	}
 }
 
-// leave ends the period, if one was begun.
+// leave ends the period, if one was begun. Whoever sees that sees what was stored in it. When something has completed, or the
+// peer is rung, it must also be seen before this thread looks at anything: a full fence. A period without, of writes that
+// report nothing, ends without; then their flushes are waited for by the next fence, the caller's own for one.
 func (c *conn) leave() {
-	if odd(c.busy) {
-		c.busy++
+	if !odd(c.busy) {
+		return
+	}
+	c.busy++
+	if c.settled {
 		c.peer.line.busy.Store(c.busy)
+	} else {
+		words.StoreRelease(&c.peer.line.busy, c.busy)
 	}
 }
 
@@ -273,6 +289,7 @@ func (c *conn) flush() {
 }
 
 func (c *conn) complete(op *fabric.Op, value uint64, err error) {
+	c.settled = true
 	c.done.push(fabric.Completion{ID: op.ID, Value: value, Kind: op.Kind, Err: err})
 }
 
@@ -294,7 +311,8 @@ func (c *conn) shutdown() (err error) {
 		delete(e.conns, c)
 	}()
 	defer pmem.Catch(pmem.Arm(), &err)
-	c.closed.Store(true) // full fence: no call that begins now touches a mapping
+	c.closed.Store(true)
+	barrier() // no call that begins now touches a mapping
 	c.sock.Close()
 	if c.pidfd != nil {
 		c.pidfd.Close()

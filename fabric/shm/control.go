@@ -139,6 +139,7 @@ func (p *period) over() bool {
 // inside adds to out the periods that are running now, of peers and of this endpoint's own connections. Keys and
 // generations that were withdrawn before the call, with a full fence behind, are not used in any later period.
 func (e *Endpoint) inside(out []period) []period {
+	barrier()
 	for i := range e.control.lines {
 		out = e.control.lines[i].inside(out)
 	}

@@ -41,7 +41,7 @@ func (c *conn) execute(op *fabric.Op, inlined unsafe.Pointer) bool {
 		return false
 	}
 	if op.Flags&fabric.Notify != 0 {
-		c.ringing = true
+		c.ringing, c.settled = true, true
 	}
 	if op.Flags&fabric.Signaled != 0 {
 		c.complete(op, value, nil)
@@ -117,6 +117,7 @@ func (c *conn) read(op *fabric.Op) error {
 
 // moveLong moves in chunks, and breathes between them.
 func (c *conn) moveLong(dst, src unsafe.Pointer, n uint64, r *remote, l *registration) error {
+	c.settled = true
 	for {
 		now := min(n, chunk)
 		words.Copy(dst, src, now)
@@ -220,7 +221,7 @@ func (c *conn) send(op *fabric.Op, src unsafe.Pointer) (ok bool, err error) {
 	}
 	if ok {
 		c.moved += op.Len
-		c.ringing = true
+		c.ringing, c.settled = true, true
 	}
 	return ok, nil
 }

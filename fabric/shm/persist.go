@@ -17,9 +17,12 @@ func (c *conn) copyTo(r *remote, dst, src unsafe.Pointer, op *fabric.Op) {
 	c.moved += op.Len
 	if op.Flags&fabric.NonTemporal != 0 && r.flushes {
 		c.order()
-		r.mem.CopyNT(r.off+op.Remote.Off, unsafe.Slice((*byte)(src), op.Len))
-		c.written(r)
-		return
+		if op.Len >= pmem.WorthNT {
+			c.settled = true // such stores are in no order
+			r.mem.CopyNT(r.off+op.Remote.Off, unsafe.Slice((*byte)(src), op.Len))
+			c.written(r)
+			return
+		}
 	}
 	words.Copy(dst, src, op.Len)
 	c.started(r, op, op.Len)

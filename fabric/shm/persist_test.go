@@ -79,7 +79,7 @@ func TestPersistence(t *testing.T) {
 		{"a fence with nothing to wait for", []fabric.Op{write(0, 64, wt), fence, fence, write(64, 64, 0), fence},
 			[]string{"flush 0+64", "fence", "flush 64+64"}},
 		{"non-temporal", []fabric.Op{write(0, 1024, nt), write(1024, 64, nt), word(2048, nt), read},
-			[]string{"past 0+1024", "fence", "past 1024+64", "fence", "flush 2048+8", "fence"}},
+			[]string{"past 0+1024", "fence", "flush 1024+64", "fence", "flush 2048+8", "fence"}},
 		{"a visible fence", []fabric.Op{write(0, 64, wt), {Kind: fabric.Fence}}, []string{"flush 0+64"}},
 		{"which leaves that for later", []fabric.Op{fence}, []string{"fence"}},
 	} {

@@ -237,12 +237,13 @@ func connect(ctx context.Context, addr string) (*net.UnixConn, error) {
 // newConn is a connection to whoever is at the other end of sock, with a line of its own.
 func (e *Endpoint) newConn(sock *net.UnixConn) (*conn, error) {
 	c := &conn{
-		ep:       e,
-		sock:     sock,
-		files:    map[string]*pmem.File{},
-		queue:    queue{ring: make([]waiting, queueDepth)},
-		receives: receives{ring: make([]fabric.Op, recvDepth)},
-		done:     completions{ring: make([]fabric.Completion, queueDepth+recvDepth)},
+		fenceless: barriers(),
+		ep:        e,
+		sock:      sock,
+		files:     map[string]*pmem.File{},
+		queue:     queue{ring: make([]waiting, queueDepth)},
+		receives:  receives{ring: make([]fabric.Op, recvDepth)},
+		done:      completions{ring: make([]fabric.Completion, queueDepth+recvDepth)},
 	}
 	c.peer.bell.fd = -1
 	pid, err := peerPID(sock)
