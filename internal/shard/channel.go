@@ -113,6 +113,9 @@ func (c *channel) pump() bool {
 		if cap(c.out) > maxMessage/16 {
 			c.out = nil
 		}
+	} else if c.sent >= frameSize && c.sent > len(c.out)/2 {
+		// On a way that is never idle what was sent would stay for ever.
+		c.out, c.sent = c.out[:copy(c.out, c.out[c.sent:])], 0
 	}
 	return progress
 }

@@ -141,7 +141,7 @@ func (e *Engine) Submit(r *Request) {
 	switch {
 	case e.err != nil:
 		r.fail(e.refusal())
-	case e.queue.len() >= e.cfg.QueueLimit:
+	case e.queue.len() >= e.cfg.QueueLimit && e.bad != FaultNoQueueLimit:
 		r.fail(errBusy)
 	case e.elsewhere.Load() && r.Cmd.Place == command.Read && !r.Behind:
 		e.away.push(r)

@@ -37,6 +37,10 @@ const (
 	FaultNotExecuted
 	// FaultIgnoreInFlight takes a key for withdrawn although an operation under it may still land (OneWriter).
 	FaultIgnoreInFlight
+	// FaultKeepAnswered keeps what was forwarded after it was answered.
+	FaultKeepAnswered
+	// FaultNoQueueLimit lets any number of requests wait.
+	FaultNoQueueLimit
 	// FaultStampNow lets EXEC forget what WATCH has seen.
 	FaultStampNow
 )

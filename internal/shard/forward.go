@@ -15,6 +15,7 @@ type relay struct {
 	order   queue[forwarded] // for the deadlines; what has been answered is skipped
 	waits   []forwarded      // WAITs, which have deadlines of their own
 	pool    []*Request       // (P) requests that came from backups, for reuse
+	made    int              // of them, ever
 }
 
 type forwarded struct {
@@ -84,7 +85,9 @@ func (e *Engine) forwardedReply(from int, id, seq uint64, reply []byte) {
 	if !ok || r.to != from {
 		return // it was given up meanwhile
 	}
-	delete(e.relay.waiting, id)
+	if e.bad != FaultKeepAnswered {
+		delete(e.relay.waiting, id)
+	}
 	if seq != 0 {
 		r.Client.LastWrite = seq
 	}
@@ -203,6 +206,7 @@ func (r *relay) take(e *Engine) *Request {
 		r.pool = r.pool[:n-1]
 		return q
 	}
+	r.made++
 	q := &Request{Client: &command.Client{}, from: origin{e: e}}
 	q.Owner = &q.from
 	q.W = resp.Writer{Proto: 2}

@@ -170,6 +170,10 @@ func (e *Engine) resolve(r *Request) {
 	case !r.view.dirty:
 		r.complete()
 		return
+	case r.view.expired && e.queue.len() >= e.cfg.QueueLimit:
+		r.W.Buf = r.W.Buf[:mark]
+		r.fail(errBusy)
+		return
 	case r.view.expired:
 		e.queue.push(r) // for P, whose clock decides
 	case r.view.need.Seq != 0:

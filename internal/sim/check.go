@@ -113,6 +113,7 @@ func (k *checker) grew(m *member, end uint64) {
 			}
 			k.log = append(k.log, rec)
 			k.tail = rec.off + rec.padded()
+			k.counted()
 			if rec.value != 0 {
 				k.values[rec.value] = seq
 			}
@@ -128,6 +129,17 @@ func (k *checker) grew(m *member, end uint64) {
 			k.r.fail("PrefixEqual", "%s says that everything up to record %d is durable here, but record %d is not, or is another one than P's", m.name, end, seq)
 			return
 		}
+	}
+}
+
+// counted adds up the tombstones up to the last record.
+func (k *checker) counted() {
+	last := &k.log[len(k.log)-1]
+	if len(k.log) > 1 {
+		last.buried = k.log[len(k.log)-2].buried
+	}
+	if last.kind == tombstone {
+		last.buried++
 	}
 }
 

@@ -20,7 +20,8 @@ import (
 const (
 	commandTimeout = int64(100e6) // of the members, in ns
 	queueLimit     = 1 << 12
-	stepsAtOnce    = 64 // of an engine, in one round of its loop
+	queueDepth     = 2 * ringSlots // of a connection: more than is ever posted without a completion
+	stepsAtOnce    = 64            // of an engine, in one round of its loop
 	ringSlots      = 64
 	segmentSize    = 64 << 10
 )
@@ -43,10 +44,11 @@ type member struct {
 	epoch uint32     // stored
 
 	inbox   []mail
-	stepAt  int64 // when it is stepped next; 0: not before something happens
-	stopped bool  // for good, as it told
-	stepped int64 // its own clock at the last step
-	paused  int64 // until when
+	given   []int64 // when the engine was given requests lately
+	stepAt  int64   // when it is stepped next; 0: not before something happens
+	stopped bool    // for good, as it told
+	stepped int64   // its own clock at the last step
+	paused  int64   // until when
 	refused string
 	wiped   bool            // its memory was emptied since the last view was formed
 	intact  *pmem.Simulated // damage: the memory as it was before
@@ -123,7 +125,7 @@ func (r *run) geometry() plog.Geometry {
 
 // build makes the machines, with empty memories, and starts the processes.
 func (r *run) build(rng *rand.Rand) error {
-	r.net = simfab.New(simfab.Options{Late: r.c.Late, Relaxed: r.c.Relaxed, OnLand: r.landing(), Later: r.askAgain()})
+	r.net = simfab.New(simfab.Options{Late: r.c.Late, Relaxed: r.c.Relaxed, QueueDepth: queueDepth, OnLand: r.landing(), Later: r.askAgain()})
 	n := r.c.Members
 	for i := range n {
 		m := &member{id: i, name: memberName(i), bufs: r.buffers(i)}
@@ -147,6 +149,14 @@ func (r *run) format(m *member, seed uint64) error {
 	g := r.geometry()
 	m.mem = &memory{Simulated: pmem.Simulate(g.Size(), pmem.ADR, seed)}
 	return plog.Format(m.mem, g, plog.Identity{Member: uint32(m.id)})
+}
+
+// queueLimit is how many requests may wait at a member.
+func (r *run) queueLimit() int {
+	if r.c.Queue == 0 {
+		return queueLimit
+	}
+	return r.c.Queue
 }
 
 func (r *run) way(from, to *member) *way { return &r.ways[from.id*len(r.members)+to.id] }
@@ -202,7 +212,7 @@ func (r *run) start(m *member) error {
 		core = c
 	}
 	eng, err := shard.New(shard.Config{
-		Self: m.id, Members: r.names, Policy: r.policy, Mirrors: r.c.Mirrors, CommandTimeout: 100e6, QueueLimit: queueLimit,
+		Self: m.id, Members: r.names, Policy: r.policy, Mirrors: r.c.Mirrors, CommandTimeout: 100e6, QueueLimit: r.queueLimit(),
 		Buffers: m.bufs, Server: &server{r: r, m: m}, Core: core, Event: func(text string) {
 			r.say(m, "%s", text)
 			m.stopped = m.stopped || strings.HasPrefix(text, "the shard is not served")
@@ -296,6 +306,9 @@ func (r *run) step(m *member) {
 }
 
 func (r *run) open(m *member, l *mail) {
+	if l.op != nil {
+		m.given = append(m.given, r.now)
+	}
 	switch {
 	case l.op == nil:
 		m.eng.Connected(l.from, l.conn)

@@ -77,6 +77,7 @@ type Cluster struct {
 	Late       bool     `json:"late"`       // a write completes some time before it lands, not at once
 	Relaxed    bool     `json:"relaxed"`    // writes of one connection land in any order, word by word
 	InOrder    bool     `json:"in-order"`   // all that is under way on a connection lands at once, in order: a kind network
+	Queue      int      `json:"queue"`      // requests that may wait at a member to be executed; 0: very many
 	Background bool     `json:"background"` // keys are withdrawn in the background: who does it has to ask again
 }
 
@@ -197,7 +198,7 @@ func (c *Cluster) Validate() error {
 	return errors.Join(
 		between("members", c.Members, 1, replicaLimit), protocol, perr,
 		between("mirrors", c.Mirrors, 1, replicaLimit), between("segments", c.Segments, 2, 1024),
-		between("clients", c.Clients, 1, 1000), between("operations", c.Operations, 0, 10_000_000), durations)
+		between("clients", c.Clients, 1, 1000), between("queue", c.Queue, 0, queueLimit), between("operations", c.Operations, 0, 10_000_000), durations)
 }
 
 // ReadFaults reads Faults as JSON: what the file does not name keeps the value of [DefaultFaults], unless it has a
@@ -256,6 +257,9 @@ func drawCluster(rng *rand.Rand) *Cluster {
 	c.Late = rng.IntN(2) == 0
 	c.Relaxed = rng.IntN(2) == 0
 	c.Background = rng.IntN(4) == 0
+	if rng.IntN(6) == 0 {
+		c.Queue = 1 + rng.IntN(6)
+	}
 	return c
 }
 

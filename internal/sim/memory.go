@@ -57,6 +57,8 @@ const (
 	wordS, wordDW, wordDurable = 0, 64, 128 // in the control page
 	wordForwarded              = 512 + 16   // and in each member's line behind them
 
+	tombstone = 2 // the kind of a record that removes a key
+
 	direct = 640 // bytes of a record that goes to every member without being forwarded
 )
 
@@ -114,6 +116,7 @@ type record struct {
 	kind      byte
 	last      bool // of its group
 	value     int  // the number of the value in it; 0: none
+	buried    int  // tombstones up to here, it included
 }
 
 func (r *record) padded() uint64 { return (uint64(r.size) + 7) &^ 7 }

@@ -216,6 +216,9 @@ func (r *run) loop() {
 			r.heal(&e)
 		}
 		r.check.look()
+		if e.kind == evStep {
+			r.check.bounded(r.members[e.who])
+		}
 	}
 }
 

@@ -13,6 +13,8 @@ const (
 	FaultNoDrain
 	// FaultNoPending lets a replica read from its index alone.
 	FaultNoPending
+	// FaultKeepTombstones leaves tombstones in the index of the primary when everybody has them.
+	FaultKeepTombstones
 	// FaultOlder answers the older version of a key while the newest one's bytes are not here.
 	FaultOlder
 )

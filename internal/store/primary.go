@@ -37,7 +37,7 @@ func (s *Store) show(w *write, r plog.Rec) {
 func (s *Store) Everywhere(dw uint64) {
 	raise(&s.everywhere, dw)
 	dw = s.everywhere.Load()
-	for ; s.grave < len(s.graves) && s.graves[s.grave].seq <= dw; s.grave++ {
+	for ; s.grave < len(s.graves) && s.graves[s.grave].seq <= dw && s.bad != FaultKeepTombstones; s.grave++ {
 		g := s.graves[s.grave]
 		if s.x.drop(g.hash, g.offset) { // not if a newer version took its place
 			s.purged.note(g.hash, g.seq)

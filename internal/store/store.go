@@ -203,6 +203,7 @@ type Stats struct {
 	IndexBytes uint64
 	Pending    uint64 // records that are drained and not installed
 	Graves     uint64 // tombstones in the index
+	Alarms     uint64 // (P) of keys with deadlines
 	Sweeping   bool   // a flush-all is being swept out of the index
 }
 
@@ -214,6 +215,7 @@ func (s *Store) Stats() Stats {
 		IndexBytes: s.x.bytes(),
 		Pending:    s.pending.drained.Load() - s.pending.installed.Load(),
 		Graves:     uint64(len(s.graves) - s.grave),
+		Alarms:     uint64(len(s.alarms)),
 		Sweeping:   s.sweeper.below != 0 || s.sweepable() > s.sweeper.done,
 	}
 }
