@@ -28,6 +28,7 @@ var Floors = [][]string{
 	{"internal/store"},
 	{"internal/resp"},
 	{"internal/command"},
+	{"internal/cluster"},
 	{"internal/replication"},
 	{"internal/replication/*"},
 	{"internal/shard"},
