@@ -15,7 +15,7 @@ func (e *Engine) stepBackup() bool {
 		e.st.Install()
 		progress = e.st.Installed() != before || progress
 		e.fetchMissing()
-		if e.serving.Load() != 0 && e.links[0].inView {
+		if e.serving.Load() != 0 && e.links[0].inView && (e.leased() || e.bad == FaultNoLease) {
 			if e.dirty.refresh() {
 				e.in.Refresh = e.bad != FaultKnownS
 				progress = true

@@ -41,6 +41,9 @@ type Config struct {
 	Server         command.Server
 	Core           replication.Core
 	Event          func(string) // told what an operator may want to know; nil: nobody listens
+	// Elastic lets views lose members and take them back, agreed on with a coordinator (Proposal, Decided). Nil: the view
+	// always has all members, and leases are for ever.
+	Elastic *Elastic
 }
 
 // Engine is one member of one shard. Make it with New.
@@ -54,7 +57,8 @@ type Engine struct {
 	core replication.Core
 
 	now     int64
-	serving atomic.Uint32 // the epoch in which this member may answer reads now; 0: it may not
+	serving atomic.Uint32 // the epoch in which this member serves; 0: it does not
+	until   atomic.Int64  // it may answer reads until then: see leased
 	err     error         // why the shard is not served any more
 
 	links   []link
@@ -64,6 +68,11 @@ type Engine struct {
 	key     fabric.Key // peers' right to this member's memory
 	change  viewChange
 	view    *replication.View
+
+	leases     []lease
+	leasesFrom int64 // when this epoch's began
+	nextAsk    int64
+	agreed     agreement
 
 	in   replication.Input
 	out  replication.Effects
@@ -107,13 +116,24 @@ func New(cfg Config, st *store.Store, log *plog.Log, ep Endpoint) (*Engine, erro
 	case cfg.Buffers == nil || uint64(len(cfg.Buffers.Bytes())) < BufferSize(n):
 		return nil, fmt.Errorf("shard: message buffers of at least %d bytes are needed", BufferSize(n))
 	}
+	if cfg.Elastic != nil {
+		if err := cfg.Elastic.validate(); err != nil {
+			return nil, err
+		}
+	}
 	key, err := ep.Register(cfg.Buffers, 0, BufferSize(n), fabric.LocalOnly)
 	if err != nil {
 		return nil, fmt.Errorf("shard: registering the message buffers: %w", err)
 	}
 	e := &Engine{
 		cfg: cfg, st: st, log: log, mem: log.Memory(), ctl: log.Control(), ep: ep, core: cfg.Core,
-		links: make([]link, n), reports: make([]report, n), bufKey: key,
+		links: make([]link, n), reports: make([]report, n), leases: make([]lease, n), bufKey: key,
+	}
+	if c := cfg.Elastic; c != nil {
+		// Nobody remembers what an earlier run has promised.
+		for i := range e.leases {
+			e.leases[i].promised = c.Clock() + c.stretch(int64(c.Lease))
+		}
 	}
 	for i := range e.links {
 		e.links[i].member = i
@@ -171,6 +191,7 @@ func (e *Engine) Step(now int64) bool {
 		return false
 	}
 	progress := e.poll()
+	progress = e.askLeases() || progress
 	progress = e.stepChange() || progress
 	if e.primary() {
 		progress = e.stepPrimary() || progress
@@ -215,6 +236,7 @@ func (e *Engine) Wake() int64 {
 	if e.change.phase == fencing || e.change.phase == revoking {
 		at(e.now + int64(time.Millisecond)) // an operation in flight tells nobody that it has landed
 	}
+	e.wakeAgreement(at)
 	return wake
 }
 
@@ -245,6 +267,7 @@ func (e *Engine) stop(err error) {
 	}
 	e.err = err
 	e.serving.Store(0)
+	e.endLeases()
 	e.view = nil
 	e.change.phase = idle
 	e.event("the shard is not served: " + err.Error())

@@ -43,7 +43,33 @@ const (
 	FaultNoQueueLimit
 	// FaultStampNow lets EXEC forget what WATCH has seen.
 	FaultStampNow
+	// FaultNoLease lets a backup's loop answer reads without a lease.
+	FaultNoLease
+	// FaultNoLeaseAside lets reads be answered without a lease that do not go through the loop (TryRun).
+	FaultNoLeaseAside
+	// FaultNoLeaseAtP lets P's loop answer reads without the leases of all backups.
+	FaultNoLeaseAtP
+	// FaultNoLeaseWait lets P activate a view while somebody outside it may still hold a lease.
+	FaultNoLeaseWait
+	// FaultForgetPromises lets a P that was started again forget that it may have promised something before.
+	FaultForgetPromises
+	// FaultNoPromise gives leases without writing them down.
+	FaultNoPromise
+	// FaultPromiseUnstretched promises no longer than the lease, as if all clocks were equally fast.
+	FaultPromiseUnstretched
+	// FaultHeldFromAnswer counts a lease from when the answer is here, not from before it was asked for.
+	FaultHeldFromAnswer
+	// FaultLeaseUnbounded lets P give leases beyond the end of those that it holds.
+	FaultLeaseUnbounded
+	// FaultRenewExpelled lets P go on renewing leases of earlier epochs (trap 5).
+	FaultRenewExpelled
+	// FaultAnyLease accepts leases of any epoch (trap 11).
+	FaultAnyLease
 )
 
 // Break makes the engine obey the protocol but for one rule.
-func (e *Engine) Break(f Fault) { e.bad = f }
+func (e *Engine) Break(f Fault) {
+	if e.bad = f; f == FaultForgetPromises {
+		clear(e.leases)
+	}
+}

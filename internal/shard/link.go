@@ -33,8 +33,9 @@ func (e *Engine) Connected(member int, c fabric.Conn) {
 	l.made++
 	e.reports[member] = report{}
 	l.channel.reset(c, e.bufKey, uint64(member)*channelBytes, e.cfg.Buffers)
+	e.connectionLeases(member)
 	e.event(fmt.Sprintf("connected to %s", e.name(member)))
-	e.linksChanged()
+	e.linksChanged(member)
 }
 
 // Lost returns the members whose connection broke since the last call.
@@ -55,8 +56,9 @@ func (e *Engine) drop(l *link) {
 	l.outbox = l.outbox[:0]
 	e.lost = append(e.lost, l.member)
 	e.reports[l.member] = report{}
+	e.connectionLeases(l.member)
 	e.forwardsLost(l.member)
-	e.linksChanged()
+	e.linksChanged(l.member)
 }
 
 func (e *Engine) broke(l *link, err error) {

@@ -11,7 +11,7 @@ import (
 
 // Messages between members, little-endian. Those of a view change carry its epoch, and one of another epoch is ignored.
 const (
-	msgReport  = 1 // to P, whenever the sender's connections change: epoch stored 4, end of its log 8, connected members 8 (bits)
+	msgReport  = 1 // to P, whenever the sender's connections change: epoch stored 4, end of its log 8, connected members 8 (bits), incarnation 8
 	msgFence   = 2 // from P: epoch 4
 	msgFenced  = 3 // to P: epoch 4, end of its log 8, ring drained up to 8, key 8
 	msgView    = 4 // from P: epoch 4, P's log end 8, protocol 1 {bytes}, policy 1, mirrors 4, members 4 {id 4, key 8, data end 8}, epoch table 4 {epoch 4, first seq 8, first offset 8}
@@ -20,6 +20,9 @@ const (
 	msgRequest = 7 // to P: id 8, time left in ms 4, seq of the client's last write 8, protocol 1, arguments 4 {length 4, bytes}; of EXEC: see multi.go
 	msgReply   = 8 // from P: id 8, seq of the last write 8, reply bytes
 	msgCancel  = 9 // to P: id 8 of a WAIT whose client is gone
+
+	msgAsk   = 10 // between P and a backup: epoch for which a lease is wanted 4 (0: none, only an answer), the asker's clock 8
+	msgGrant = 11 // the answer: epoch 4, the asker's clock 8, how long from then on the lease lasts 8, in ns (0: there is none)
 )
 
 // reader takes a message apart; after the first read beyond its end everything is zero and bad is set.
@@ -70,10 +73,10 @@ func (e *Engine) message(from int, kind byte, body []byte) error {
 	ok := false
 	switch kind {
 	case msgReport:
-		rep := report{valid: true, epoch: r.u32(), end: r.u64(), links: r.u64()}
+		rep := report{valid: true, epoch: r.u32(), end: r.u64(), links: r.u64(), incarnation: r.u64()}
 		if ok = r.end(); ok {
 			e.reports[from] = rep
-			e.reported()
+			e.reported(from)
 		}
 	case msgFence:
 		epoch := r.u32()
@@ -107,6 +110,14 @@ func (e *Engine) message(from int, kind byte, body []byte) error {
 		if ok = r.end() && e.primary(); ok {
 			e.cancelled(from, id)
 		}
+	case msgAsk:
+		epoch, token := r.u32(), int64(r.u64())
+		if ok = r.end(); ok {
+			e.leaseAsked(from, epoch, token)
+		}
+	case msgGrant:
+		epoch, token, length := r.u32(), int64(r.u64()), int64(r.u64())
+		ok = r.end() && e.leaseGiven(from, epoch, token, length)
 	case msgReply:
 		id, seq := r.u64(), r.u64()
 		if ok = !r.bad; ok {

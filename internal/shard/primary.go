@@ -30,10 +30,13 @@ func (e *Engine) stepPrimary() bool {
 	return e.release() || progress
 }
 
-// intact tells whether the current view's connections all stand. While they do not, S cannot move and nothing is appended.
+// intact tells whether there is a view and its connections all stand. While they do not, S cannot move and nothing is appended.
 func (e *Engine) intact() bool {
-	for i := range e.links {
-		if i != e.cfg.Self && !e.links[i].inView {
+	if e.view == nil {
+		return false
+	}
+	for _, m := range e.view.Members {
+		if m.ID != e.cfg.Self && !e.links[m.ID].inView {
 			return false
 		}
 	}
@@ -142,20 +145,26 @@ func (e *Engine) run(r *Request) bool {
 	return true
 }
 
-// tooFewCopies tells whether the cluster is too small for what the policy promises.
+// tooFewCopies tells whether the view has too few members for what the policy promises to a whole cluster.
 func (e *Engine) tooFewCopies() bool {
 	want := e.cfg.Policy.Copies(e.cfg.Mirrors, len(e.links))
 	if e.cfg.MinCopies > 0 {
 		want = min(want, e.cfg.MinCopies)
 	}
-	return e.cfg.Policy.Mirrors(e.cfg.Mirrors, len(e.links))+1 < want
+	return e.view.Mirrors+1 < want
 }
 
-// release lets replies go whose gate S has reached, in the order of execution.
+// release lets replies go whose gate S has reached, in the order of execution. That a write is committed needs no lease: the
+// members' completions are proof enough. What only was read does: the lease is looked at here, with the value in hand.
 func (e *Engine) release() bool {
 	stable := e.st.Stable()
-	progress := false
+	progress, leased := false, e.bad == FaultNoLeaseAtP
 	for e.gated.len() > 0 && (*e.gated.at(0)).gate <= stable {
+		if r := *e.gated.at(0); r.seq == 0 && !leased {
+			if leased = e.leased(); !leased {
+				break
+			}
+		}
 		e.gated.pop().complete()
 		progress = true
 	}

@@ -100,7 +100,8 @@ func (e *Engine) TryRun(r *Request) bool {
 	}
 	r.view.begin(e.st, false, e.bad)
 	r.Cmd.Run(r.prepare(&r.view, e.cfg.Server))
-	if r.view.dirty || e.serving.Load() != epoch {
+	// First the lease, then its epoch: one that came with a later view would not do.
+	if r.view.dirty || !e.leased() && e.bad != FaultNoLeaseAside || e.serving.Load() != epoch {
 		r.W.Buf = r.W.Buf[:mark]
 		return false
 	}
@@ -167,9 +168,11 @@ func (e *Engine) resolve(r *Request) {
 	r.view.begin(e.st, true, e.bad)
 	r.Cmd.Run(r.prepare(&r.view, e.cfg.Server))
 	switch {
-	case !r.view.dirty:
+	case !r.view.dirty && (e.leased() || e.bad == FaultNoLease):
 		r.complete()
 		return
+	case !r.view.dirty:
+		e.dirty.waiting = append(e.dirty.waiting, r)
 	case r.view.expired && e.queue.len() >= e.cfg.QueueLimit:
 		r.W.Buf = r.W.Buf[:mark]
 		r.fail(errBusy)

@@ -1,10 +1,12 @@
 package shard
 
+import "whale/internal/plog"
+
 // Status is a member's state as it is shown to people and programs. Positions are seqs.
 type Status struct {
 	Primary   bool
 	Serving   bool   // reads are answered from here
-	Writable  bool   // (P) all members are connected, and writes can become stable
+	Writable  bool   // (P) all members of the view are connected, and writes can become stable
 	Err       error  // why the shard is not served any more
 	Epoch     uint32 // of the view, or of the one that is being formed
 	End       uint64 // prepared: the last record of the log here
@@ -36,7 +38,7 @@ type MemberStatus struct {
 // Status describes the member as it is now.
 func (e *Engine) Status() Status {
 	s := Status{
-		Primary: e.primary(), Serving: e.serving.Load() != 0, Err: e.err, Epoch: e.log.Epoch(),
+		Primary: e.primary(), Serving: e.serving.Load() != 0 && e.leased(), Err: e.err, Epoch: e.log.Epoch(),
 		End: e.log.End(), Stable: e.st.Stable(), Drained: e.st.Drained(), Installed: e.st.Installed(), ArenaFree: e.log.Free(),
 		Counters: e.counts, Queued: e.queue.len(), Gated: e.gated.len(), Unsettled: e.dirty.len(),
 	}
@@ -44,14 +46,28 @@ func (e *Engine) Status() Status {
 		s.Keys, s.Timed, s.Every = e.st.Keys(), e.st.Timed(), e.out.Every
 		s.Writable = s.Serving && e.intact()
 	}
+	place := e.places()
 	for i := range e.links {
 		m := MemberStatus{ID: i, Name: e.name(i), Self: i == e.cfg.Self, Connected: e.links[i].conn != nil}
 		if m.Self {
 			m.Connected, m.Drained, m.Durable = true, s.Drained, s.End
-		} else if s.Primary && e.view != nil && i < len(e.in.Peers) {
-			m.Drained, m.Durable, m.Forwarded = e.in.Peers[i].Drained, e.core.Held(i), e.in.Peers[i].Forwarded
+		} else if at := place[i]; s.Primary && at > 0 && at < len(e.in.Peers) {
+			m.Drained, m.Durable, m.Forwarded = e.in.Peers[at].Drained, e.core.Held(at), e.in.Peers[at].Forwarded
 		}
 		s.Members = append(s.Members, m)
 	}
 	return s
+}
+
+// places are the members' indices in the view; -1: not in it.
+func (e *Engine) places() (at [plog.MaxMembers]int) {
+	for i := range at {
+		at[i] = -1
+	}
+	if e.view != nil {
+		for i, m := range e.view.Members {
+			at[m.ID] = i
+		}
+	}
+	return at
 }

@@ -3,20 +3,24 @@ package shard
 import (
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"whale/fabric"
 	"whale/internal/plog"
 	"whale/internal/replication"
 )
 
-// A view change with a fixed primary (docs/protocol.md, "Restart"). P leads: as soon as all members are connected to each
-// other and have reported, and some connection is newer than the view, P chooses the next epoch and
+// A view change with a fixed primary (docs/protocol.md, "Restart" and "View change"). P leads. In a fixed view: as soon as
+// all members are connected to each other and have reported, and some connection is newer than the view. Where views are
+// elastic: when the coordinator has taken P's proposal (agree.go), with the members in it. P
 //
 //	stores it durably, stops serving and posting;          FENCE  ->  members stop, drain, revoke, store it
 //	checks that nobody knows more than P's own log   <-  FENCED
 //	stores the epoch's first seq; sends slots and bytes    VIEW   ->  members store the table
 //	that members lack, to all directly               <-  VIEWED
-//	waits until all of it is visible and durable,
+//	waits until all of it is visible and durable, and
+//	(elastic) until who is outside has no lease left and
+//	the coordinator has taken that the view is active;
 //	sets S to the log's end, serves                        ACTIVE ->  members serve
 //
 // Whatever breaks meanwhile begins it anew with a higher epoch. Until it is done nobody serves in the new epoch, and a
@@ -28,6 +32,8 @@ type report struct {
 	epoch uint32
 	end   uint64
 	links uint64
+
+	incarnation uint64
 }
 
 // memberState is what a fenced member said; P's own is in the same table.
@@ -42,11 +48,12 @@ type memberState struct {
 type phase uint8
 
 const (
-	idle      phase = iota // no change is going on
-	fencing                // (backup) revoking; (P) waiting for FENCED
-	revoking               // (P) all are fenced; revoking P's own key
-	resending              // (P) sending what members lack, waiting for VIEWED
-	waiting                // (backup) fenced, waiting for VIEW, then ACTIVE
+	idle       phase = iota // no change is going on
+	fencing                 // (backup) revoking; (P) waiting for FENCED
+	revoking                // (P) all are fenced; revoking P's own key
+	resending               // (P) sending what members lack, waiting for VIEWED
+	activating              // (P) all is in place; waiting for the coordinator
+	waiting                 // (backup) fenced, waiting for VIEW, then ACTIVE
 )
 
 // viewChange is the state of the one that is going on.
@@ -54,7 +61,8 @@ type viewChange struct {
 	phase   phase
 	wanted  bool // (P) something changed since the last one began
 	epoch   uint32
-	members []memberState
+	target  uint64        // (P) the members of the view that is being formed or stands, a bit each
+	members []memberState // by number
 	resend  plog.Iter
 	next    uint64 // (P) the first record not yet handed to the core again
 	until   int64  // when revoking counts as failed
@@ -75,26 +83,38 @@ func (e *Engine) connected() uint64 {
 	return links
 }
 
-// linksChanged follows every new and every lost connection.
-func (e *Engine) linksChanged() {
+// linksChanged follows every new and every lost connection. Those of who is outside an elastic view do not disturb it.
+func (e *Engine) linksChanged(member int) {
 	if e.primary() {
-		e.change.wanted = true
+		if e.cfg.Elastic == nil || e.change.target>>member&1 != 0 {
+			e.change.wanted = true
+		}
 		return
 	}
-	e.send(0, msgReport, e.log.Epoch(), e.log.End(), e.connected())
+	e.send(0, msgReport, e.log.Epoch(), e.log.End(), e.connected(), e.cfg.Incarnation)
 }
 
 // reported follows a member's report. One that comes while a view stands says that the member's connections changed.
-func (e *Engine) reported() {
-	if e.primary() {
+func (e *Engine) reported(member int) {
+	if !e.primary() {
+		return
+	}
+	target := e.change.target
+	if e.cfg.Elastic == nil || target>>member&1 != 0 && target&^e.reports[member].links != 0 {
 		e.change.wanted = true
 	}
 }
 
 // stepChange moves a view change on as far as it goes.
 func (e *Engine) stepChange() bool {
-	if e.primary() && e.change.wanted && e.complete() {
-		e.lead()
+	switch {
+	case !e.primary():
+	case e.cfg.Elastic != nil:
+		if e.agree() {
+			return true
+		}
+	case e.change.wanted && e.complete():
+		e.lead(e.nextEpoch(), e.allLinks())
 		return true
 	}
 	switch e.change.phase {
@@ -103,7 +123,7 @@ func (e *Engine) stepChange() bool {
 			return e.revoke(e.fenced)
 		}
 		for i, m := range e.change.members {
-			if i != e.cfg.Self && m.epoch != e.change.epoch {
+			if e.others()>>i&1 != 0 && m.epoch != e.change.epoch {
 				return false
 			}
 		}
@@ -135,6 +155,7 @@ func (e *Engine) complete() bool {
 func (e *Engine) leave() {
 	if e.bad != FaultServeFenced {
 		e.serving.Store(0)
+		e.endLeases()
 	}
 	e.view = nil
 	e.in = replication.Input{Peers: e.in.Peers[:0], Appended: e.in.Appended[:0], Done: e.in.Done[:0], Fetch: e.in.Fetch[:0]}
@@ -145,14 +166,22 @@ func (e *Engine) leave() {
 	}
 }
 
-// lead begins a view change at P. The epoch is one above the highest that any member reports, and durable here first.
-func (e *Engine) lead() {
-	e.change.wanted = false
+// others are the members of the view besides P.
+func (e *Engine) others() uint64 { return e.change.target &^ (1 << e.cfg.Self) }
+
+// nextEpoch is one above the highest that any member reports.
+func (e *Engine) nextEpoch() uint32 {
 	epoch := e.log.Epoch()
 	for _, r := range e.reports {
 		epoch = max(epoch, r.epoch)
 	}
-	epoch++
+	return epoch + 1
+}
+
+// lead begins a view change at P. The epoch is durable here first.
+func (e *Engine) lead(epoch uint32, target uint64) {
+	e.change.target = target
+	e.change.wanted = e.cfg.Elastic != nil && target&^e.well() != 0 // somebody was lost since it was proposed
 	e.leave()
 	if err := e.log.SetEpoch(epoch); err != nil {
 		e.stop(err)
@@ -162,7 +191,7 @@ func (e *Engine) lead() {
 	e.change.until = e.now + int64(e.cfg.CommandTimeout)
 	e.change.members = make([]memberState, len(e.links))
 	for i := range e.links {
-		if i != e.cfg.Self {
+		if e.others()>>i&1 != 0 {
 			e.send(i, msgFence, epoch)
 		}
 	}
@@ -237,7 +266,7 @@ func (e *Engine) fenced() error {
 }
 
 func (e *Engine) fencedMember(from int, m memberState) {
-	if e.change.phase == fencing && m.epoch == e.change.epoch {
+	if e.change.phase == fencing && m.epoch == e.change.epoch && e.others()>>from&1 != 0 {
 		e.change.members[from] = m
 	}
 }
@@ -245,10 +274,13 @@ func (e *Engine) fencedMember(from int, m memberState) {
 // reconcile: P's log is the truth, all of it; so nobody may know of more.
 func (e *Engine) reconcile() error {
 	end := e.log.End()
-	mirrors := e.cfg.Policy.Mirrors(e.cfg.Mirrors, len(e.links))
+	mirrors := e.cfg.Policy.Mirrors(e.cfg.Mirrors, bits.OnesCount64(e.change.target))
 	v := sentView{epoch: e.change.epoch, end: end, protocol: e.core.Name(), policy: e.cfg.Policy, mirrors: uint32(mirrors)}
 	view := &replication.View{Epoch: v.epoch, Self: 0, Policy: v.policy, Mirrors: mirrors, End: end}
 	for i := range e.change.members {
+		if e.change.target>>i&1 == 0 {
+			continue
+		}
 		m := e.change.members[i]
 		if i == e.cfg.Self {
 			m = memberState{epoch: v.epoch, end: end, drained: end, key: e.key}
@@ -269,7 +301,7 @@ func (e *Engine) reconcile() error {
 	}
 	e.enter(view)
 	for i := range e.links {
-		if i != e.cfg.Self {
+		if e.others()>>i&1 != 0 {
 			e.sendView(i, &v)
 		}
 	}
@@ -291,8 +323,8 @@ func (e *Engine) enter(v *replication.View) {
 	e.view = v
 	e.in.View = v
 	e.in.Peers = make([]replication.Progress, len(v.Members))
-	for i := range e.links {
-		e.links[i].inView = e.links[i].conn != nil
+	for _, m := range v.Members {
+		e.links[m.ID].inView = e.links[m.ID].conn != nil
 	}
 	e.room = 0
 	e.reader = -1
@@ -326,28 +358,44 @@ func (e *Engine) resend() bool {
 		return true
 	}
 	for i, m := range c.members {
-		if i != e.cfg.Self && !m.viewed {
+		if e.others()>>i&1 != 0 && !m.viewed {
 			return false
 		}
 	}
 	if c.next <= end || e.out.Stable < end && e.bad != FaultEarlyActive || e.in.View != nil {
 		return false
 	}
-	c.phase = idle
+	if e.cfg.Elastic == nil {
+		e.begin()
+		return true
+	}
+	if e.agreed.pending || !e.agreed.known || e.agreed.record.Epoch != c.epoch || e.outlast() > e.now {
+		return false
+	}
+	c.phase = activating
+	e.proposeActive()
+	return true
+}
+
+// begin lets the view serve at P, and tells its members.
+func (e *Engine) begin() {
+	end := e.view.End
+	e.change.phase = idle
+	e.agreed.led = true
 	e.st.SetStable(end)
 	e.ctl.SetS(plog.Word(e.view.Epoch, end))
 	e.serving.Store(e.view.Epoch)
+	e.beginLeases()
 	for i := range e.links {
-		if i != e.cfg.Self {
+		if e.others()>>i&1 != 0 {
 			e.send(i, msgActive, e.view.Epoch, end)
 		}
 	}
 	e.event(fmt.Sprintf("epoch %d is active: %d members, %d records", e.view.Epoch, len(e.view.Members), end))
-	return true
 }
 
 func (e *Engine) viewedMember(from int, epoch uint32) {
-	if e.change.phase == resending && epoch == e.change.epoch {
+	if e.change.phase == resending && epoch == e.change.epoch && e.others()>>from&1 != 0 {
 		e.change.members[from].viewed = true
 	}
 }
@@ -399,5 +447,6 @@ func (e *Engine) activated(epoch uint32, s uint64) {
 	e.change.phase = idle
 	e.st.SetStable(s)
 	e.serving.Store(epoch)
+	e.beginLeases()
 	e.event(fmt.Sprintf("epoch %d is active", epoch))
 }
