@@ -5,7 +5,8 @@ import "whale/internal/plog"
 // Status is a member's state as it is shown to people and programs. Positions are seqs.
 type Status struct {
 	Primary   bool
-	Serving   bool   // reads are answered from here
+	Serving   bool   // a member of an active view
+	Leased    bool   // and holds the leases that it takes to answer reads
 	Writable  bool   // (P) all members of the view are connected, and writes can become stable
 	Err       error  // why the shard is not served any more
 	Epoch     uint32 // of the view, or of the one that is being formed
@@ -38,7 +39,7 @@ type MemberStatus struct {
 // Status describes the member as it is now.
 func (e *Engine) Status() Status {
 	s := Status{
-		Primary: e.primary(), Serving: e.serving.Load() != 0 && e.leased(), Err: e.err, Epoch: e.log.Epoch(),
+		Primary: e.primary(), Serving: e.serving.Load() != 0, Leased: e.leased(), Err: e.err, Epoch: e.log.Epoch(),
 		End: e.log.End(), Stable: e.st.Stable(), Drained: e.st.Drained(), Installed: e.st.Installed(), ArenaFree: e.log.Free(),
 		Counters: e.counts, Queued: e.queue.len(), Gated: e.gated.len(), Unsettled: e.dirty.len(),
 	}

@@ -74,7 +74,7 @@ func find(t *testing.T, broken Broken, change func(*Cluster), seeds uint64) (boo
 		o := Options{Faults: DefaultFaults(), Broken: broken}
 		o.Faults.Wipe = 5
 		if change != nil {
-			o.Faults.Cluster = drawCluster(stream(seed, 2))
+			o.Faults.Cluster = clusterOf(seed)
 			change(o.Faults.Cluster)
 		}
 		res, err := simulate(seed, &o, p)

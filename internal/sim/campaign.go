@@ -111,7 +111,7 @@ const shrinkRuns = 400
 func shrink(ctx context.Context, failed *Result, o *Options) *Failure {
 	f := &Failure{Result: failed, Small: failed}
 	cluster := failed.Cluster
-	f.Faults = Faults{Drift: o.Faults.Drift, Schedule: append([]Fault{}, failed.Faults...), Cluster: &cluster}
+	f.Faults = Faults{Drift: o.Faults.Drift, Bound: o.Faults.Bound, Schedule: append([]Fault{}, failed.Faults...), Cluster: &cluster}
 	runs, p := 0, &pool{}
 	try := func(with Faults) bool {
 		if runs++; runs > shrinkRuns || ctx.Err() != nil {
@@ -166,7 +166,8 @@ func shrink(ctx context.Context, failed *Result, o *Options) *Failure {
 func (f *Failure) JSON() ([]byte, error) {
 	return json.MarshalIndent(struct {
 		Drift    float64  `json:"drift"`
+		Bound    float64  `json:"bound,omitempty"`
 		Cluster  *Cluster `json:"cluster"`
 		Schedule []Fault  `json:"schedule"`
-	}{f.Faults.Drift, f.Faults.Cluster, f.Faults.Schedule}, "", "  ")
+	}{f.Faults.Drift, f.Faults.Bound, f.Faults.Cluster, f.Faults.Schedule}, "", "  ")
 }

@@ -26,13 +26,18 @@ type checker struct {
 	begun  uint64    // S when the epoch was
 	passed []uint64  // how far each member has forwarded, as P was told
 	grown  []uint64  // in which run of each member's process that was said
+	all    []int     // members
 }
 
 func newChecker(r *run) *checker {
-	return &checker{
+	k := &checker{
 		r: r, f: format{slots: ringSlots, segment: segmentSize, segments: uint64(r.c.Segments)},
 		values: map[int]uint64{}, ends: make([]uint64, r.c.Members), grown: make([]uint64, r.c.Members), passed: make([]uint64, r.c.Members),
 	}
+	for i := range r.c.Members {
+		k.all = append(k.all, i)
+	}
+	return k
 }
 
 // elsewhere says whether some backup holds every record that P does, and there are any.
@@ -178,6 +183,7 @@ func (k *checker) stable(p *member, word uint64) {
 		k.r.fail("Groups", "S is %d, in the middle of a group", s)
 		return
 	}
+	k.copies(s)
 	for _, m := range k.r.members {
 		k.committed(m, first+1, s)
 	}
@@ -186,7 +192,7 @@ func (k *checker) stable(p *member, word uint64) {
 // committed checks what must be true of records [from, to] at a member once they are.
 func (k *checker) committed(m *member, from, to uint64) {
 	c := k.r.c
-	holder := m.id <= mirrors(c)
+	holder := k.holder(m.id)
 	image := m.mem.Image()
 	if holder && !m.wiped && m.intact == nil { // whether its process still runs or not
 		for seq := from; seq <= to; seq++ {
@@ -196,7 +202,11 @@ func (k *checker) committed(m *member, from, to uint64) {
 			}
 		}
 	}
-	if m.id == 0 || c.Protocol == "chain" || m.eng == nil || !m.eng.Status().Serving {
+	if m.id == 0 || c.Protocol == "chain" || m.eng == nil {
+		return
+	}
+	// Whoever may answer reads now, and whoever will in this epoch as soon as it has a lease again.
+	if s := m.eng.Status(); !s.Serving || !s.Leased && s.Epoch != k.epoch {
 		return
 	}
 	view := m.mem.Bytes()
@@ -217,17 +227,6 @@ func (k *checker) committed(m *member, from, to uint64) {
 	}
 }
 
-// mirrors is how many members besides P hold a record before it is committed.
-func mirrors(c *Cluster) int {
-	switch {
-	case c.Protocol == "chain" || c.Policy == "all":
-		return c.Members - 1
-	case c.Policy == "metadata":
-		return 0
-	}
-	return min(c.Mirrors, c.Members-1)
-}
-
 // everywhere: P says that every member holds everything up to a seq durably.
 func (k *checker) everywhere(word uint64) {
 	_, dw := split(word)
@@ -235,7 +234,8 @@ func (k *checker) everywhere(word uint64) {
 		k.r.fail("KeepOld", "DW is %d, above S, which is %d", dw, k.s)
 		return
 	}
-	for _, m := range k.r.members {
+	for _, id := range k.members() {
+		m := k.r.members[id]
 		if m.wiped || m.intact != nil {
 			continue
 		}
@@ -258,7 +258,8 @@ func (k *checker) entered(p *member) {
 		return
 	}
 	k.entry = epoch
-	for _, m := range k.r.members {
+	for _, id := range k.proposed(epoch) {
+		m := k.r.members[id]
 		if have := storedEpoch(m.mem.Image()); have < epoch && !m.wiped && m.intact == nil {
 			k.r.fail("Fenced", "P forms the view of epoch %d, but %s has stored epoch %d durably", epoch, m.name, have)
 		}
@@ -271,14 +272,15 @@ func (k *checker) forwarded(m *member, word uint64) {
 	tag, seq := split(word)
 	before, from := split(k.passed[m.id])
 	k.passed[m.id] = word
-	next := m.id + 1
-	if tag != uint16(k.epoch) || word == 0 || next == len(k.r.members) || next <= mirrors(k.r.c) || k.r.c.Policy == "all" {
+	view := k.members()
+	next := slices.Index(view, m.id) + 1
+	if tag != uint16(k.epoch) || word == 0 || next == 0 || next == len(view) || next <= mirrors(k.r.c, len(view)) || k.r.c.Policy == "all" {
 		return // nobody is behind it, or P serves that one itself
 	}
 	if before != tag {
 		from = k.begun
 	}
-	to := k.r.members[next]
+	to := k.r.members[view[next]]
 	if to.wiped || to.intact != nil || seq > uint64(len(k.log)) || to.eng != nil && !to.eng.Status().Serving {
 		return // it has started anew, and may have cut a part of a group
 	}
@@ -353,6 +355,7 @@ func (k *checker) answer(o *op) {
 		return
 	}
 	k.look() // S moved in the very step that lets the reply go
+	k.leasedAtP(o)
 	if o.form == waits {
 		k.waited(o)
 		return
@@ -387,7 +390,8 @@ func (k *checker) isCommitted(seq uint64) bool {
 	if k.r.c.Protocol != "chain" || seq <= k.s {
 		return seq <= k.s
 	}
-	for _, m := range k.r.members {
+	for _, id := range k.members() {
+		m := k.r.members[id]
 		if !m.wiped && m.intact == nil && !k.f.holds(m.mem.Image(), &k.log[seq-1]) {
 			return false
 		}

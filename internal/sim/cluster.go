@@ -7,6 +7,7 @@ import (
 
 	"whale/fabric"
 	"whale/fabric/simfab"
+	"whale/internal/cluster"
 	"whale/internal/command"
 	"whale/internal/plog"
 	"whale/internal/replication"
@@ -49,6 +50,7 @@ type member struct {
 	stopped bool    // for good, as it told
 	stepped int64   // its own clock at the last step
 	paused  int64   // until when
+	alone   int     // faults that cut it off from everybody
 	refused string
 	wiped   bool            // its memory was emptied since the last view was formed
 	intact  *pmem.Simulated // damage: the memory as it was before
@@ -59,6 +61,9 @@ type mail struct {
 	op   *op
 	conn fabric.Conn
 	from int
+
+	decided *cluster.Outcome
+	told    *cluster.Versioned
 }
 
 // clock is a member's: it runs at its own rate, and its wall clock shows another time.
@@ -139,6 +144,7 @@ func (r *run) build(rng *rand.Rand) error {
 	for i := range r.ways {
 		r.ways[i].from, r.ways[i].to = r.members[i/n], r.members[i%n]
 	}
+	r.newCoordinator()
 	for _, m := range r.members {
 		r.boot(m)
 	}
@@ -213,7 +219,7 @@ func (r *run) start(m *member) error {
 	}
 	eng, err := shard.New(shard.Config{
 		Self: m.id, Members: r.names, Policy: r.policy, Mirrors: r.c.Mirrors, CommandTimeout: 100e6, QueueLimit: r.queueLimit(),
-		Buffers: m.bufs, Server: &server{r: r, m: m}, Core: core, Event: func(text string) {
+		Buffers: m.bufs, Server: &server{r: r, m: m}, Core: core, Elastic: r.elastic(m), Incarnation: m.runs, Event: func(text string) {
 			r.say(m, "%s", text)
 			m.stopped = m.stopped || strings.HasPrefix(text, "the shard is not served")
 		},
@@ -287,7 +293,9 @@ func (r *run) step(m *member) {
 	}
 	if r.check != nil {
 		r.check.sealed(m)
+		r.check.leases(m)
 	}
+	r.ask(m)
 	for _, id := range m.eng.Lost() {
 		r.dial(m, r.members[id], r.now/4%1000+r.latency())
 	}
@@ -310,6 +318,10 @@ func (r *run) open(m *member, l *mail) {
 		m.given = append(m.given, r.now)
 	}
 	switch {
+	case l.decided != nil:
+		m.eng.Decided(*l.decided)
+	case l.told != nil:
+		m.eng.Told(*l.told)
 	case l.op == nil:
 		m.eng.Connected(l.from, l.conn)
 	case l.op.read && !l.op.Behind && m.eng.TryRun(&l.op.Request):

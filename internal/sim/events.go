@@ -9,6 +9,7 @@ type event struct {
 	other int32  // evDial: the other member
 	fault *Fault // evFault, evHeal
 	run   uint64 // evHeal of a crash: of the member's process; 0: it is over already
+	call  *callEvent
 }
 
 type eventKind uint8
@@ -20,6 +21,10 @@ const (
 	evDial                    // member and other are connected
 	evFault                   // a fault strikes
 	evHeal                    // and is over
+	evAsk                     // a question reaches the coordinator
+	evAnswer                  // and its answer the member
+	evGiveUp                  // which waits no longer
+	evTold                    // a member hears of a change of the record
 )
 
 // events is a binary heap, the earliest first.

@@ -29,6 +29,11 @@ type Faults struct {
 	Clock  float64 `json:"clock"`  // a member's wall clock is set
 	Stall  float64 `json:"stall"`  // a write stays in the middle, and often the process that makes it with it
 	Drift  float64 `json:"drift"`  // by how many parts in a million the members' clocks may run too fast or too slow
+	// Coordinator is how often it cannot be reached, gives no answers, or is slow; where views are elastic.
+	Coordinator float64 `json:"coordinator"`
+	// Bound is the drift that members count on, in parts in a million; 0: the one that there is. Where it is less than
+	// Drift leases do not hold what they promise.
+	Bound float64 `json:"bound,omitempty"`
 
 	// Schedule, if there is one, is exactly what happens, in place of what the rates would bring.
 	Schedule []Fault `json:"schedule,omitempty"`
@@ -79,11 +84,14 @@ type Cluster struct {
 	InOrder    bool     `json:"in-order"`   // all that is under way on a connection lands at once, in order: a kind network
 	Queue      int      `json:"queue"`      // requests that may wait at a member to be executed; 0: very many
 	Background bool     `json:"background"` // keys are withdrawn in the background: who does it has to ask again
+	// Lease is how long one lasts; with one, views lose members and take them back. 0: the view always has all members.
+	Lease    Duration `json:"lease,omitempty"`
+	Patience Duration `json:"patience,omitempty"` // how long P waits for a member before it goes on without it
 }
 
 // DefaultFaults are moderate rates of everything that a correct cluster must survive.
 func DefaultFaults() Faults {
-	return Faults{Crash: 8, Power: 6, Outage: 1, Pause: 6, Cut: 6, Slow: 4, Break: 6, Damage: 1.5, Wipe: 1, Clock: 3, Stall: 6, Drift: 200}
+	return Faults{Crash: 8, Power: 6, Outage: 1, Pause: 6, Cut: 6, Slow: 4, Break: 6, Damage: 1.5, Wipe: 1, Clock: 3, Stall: 6, Drift: 200, Coordinator: 6}
 }
 
 // rates are the kinds that a schedule is drawn from, in a fixed order.
@@ -97,6 +105,7 @@ func (f *Faults) rates() []struct {
 	}{
 		{"crash", f.Crash}, {"power", f.Power}, {"outage", f.Outage}, {"pause", f.Pause}, {"cut", f.Cut}, {"slow", f.Slow},
 		{"break", f.Break}, {"damage", f.Damage}, {"wipe", f.Wipe}, {"clock", f.Clock}, {"stall", f.Stall},
+		{"coordinator", f.Coordinator},
 	}
 }
 
@@ -122,6 +131,9 @@ func (f *Faults) Validate() error {
 	if !(f.Drift >= 0 && f.Drift <= maxDrift) {
 		return fmt.Errorf("the drift is %v: it must be from 0 to %d parts in a million", f.Drift, maxDrift)
 	}
+	if !(f.Bound >= 0 && f.Bound <= maxDrift) {
+		return fmt.Errorf("the bound on drift is %v: it must be from 0 to %d parts in a million; 0 is the drift itself", f.Bound, maxDrift)
+	}
 	members := replicaLimit
 	if f.Cluster != nil {
 		if err := f.Cluster.Validate(); err != nil {
@@ -143,7 +155,7 @@ func (e *Fault) validate(kinds []string, members int) error {
 	}
 	least, most := 1, 1
 	switch e.Kind {
-	case "outage":
+	case "outage", "coordinator":
 		least, most = 0, 0
 	case "cut":
 		most = 2
@@ -195,10 +207,15 @@ func (c *Cluster) Validate() error {
 	if c.Latency < Duration(100) || c.Latency > Duration(time.Second) || c.Think < 0 || c.Think > Duration(time.Second) {
 		durations = errors.New("cluster: latency must be from 100ns to 1s, think from 0s to 1s")
 	}
+	var leases error
+	if c.Lease < 0 || c.Patience < 0 || (c.Lease == 0) != (c.Patience == 0) ||
+		c.Lease != 0 && (min(c.Lease, c.Patience) < Duration(time.Millisecond) || max(c.Lease, c.Patience) > Duration(10*time.Second)) {
+		leases = errors.New("cluster: lease and patience must be from 1ms to 10s, or both 0, for a view that always has all members")
+	}
 	return errors.Join(
 		between("members", c.Members, 1, replicaLimit), protocol, perr,
 		between("mirrors", c.Mirrors, 1, replicaLimit), between("segments", c.Segments, 2, 1024),
-		between("clients", c.Clients, 1, 1000), between("queue", c.Queue, 0, queueLimit), between("operations", c.Operations, 0, 10_000_000), durations)
+		between("clients", c.Clients, 1, 1000), between("queue", c.Queue, 0, queueLimit), between("operations", c.Operations, 0, 10_000_000), durations, leases)
 }
 
 // ReadFaults reads Faults as JSON: what the file does not name keeps the value of [DefaultFaults], unless it has a
@@ -217,7 +234,7 @@ func ReadFaults(r io.Reader) (Faults, error) {
 			return Faults{}, fmt.Errorf("line %d: %w", 1+bytes.Count(data[:min(int(syntax.Offset), len(data))], []byte("\n")), err)
 		}
 		if name, unknown := strings.CutPrefix(err.Error(), "json: unknown field "); unknown {
-			return Faults{}, fmt.Errorf("unknown field %s: faults are %s and drift; besides there are schedule and cluster", name, strings.Join(f.kinds(), ", "))
+			return Faults{}, fmt.Errorf("unknown field %s: faults are %s, drift and bound; besides there are schedule and cluster", name, strings.Join(f.kinds(), ", "))
 		}
 		return Faults{}, err
 	}
@@ -306,6 +323,8 @@ func (e *Fault) aim(rng *rand.Rand, c *Cluster) bool {
 		}
 		e.Members = []int{a, b}
 		return a != b
+	case "coordinator":
+		return c.Lease != 0
 	case "slow", "break":
 		e.Members = []int{a, b}
 		return a != b

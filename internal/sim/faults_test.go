@@ -30,6 +30,12 @@ func TestReadFaults(t *testing.T) {
 		{strings.Replace(`{`+cluster+`}`, `"mirror"`, `"none"`, 1), `unknown policy "none"`},
 		{strings.Replace(`{`+cluster+`}`, `"members": 3`, `"members": 70`, 1), "members is 70: it must be from 1 to 7"},
 		{strings.Replace(`{`+cluster+`}`, `"1us"`, `"1h"`, 1), "latency must be"},
+		{strings.Replace(`{`+cluster+`}`, `"1us"`, `"1us", "lease": "5ms", "patience": "2ms"`, 1), ""},
+		{strings.Replace(`{`+cluster+`}`, `"1us"`, `"1us", "lease": "5ms"`, 1), "lease and patience must be from 1ms to 10s"},
+		{strings.Replace(`{`+cluster+`}`, `"1us"`, `"1us", "lease": "5us", "patience": "5ms"`, 1), "lease and patience must be from 1ms to 10s"},
+		{`{"drift": 300000, "bound": 100}`, ""},
+		{`{"bound": -1}`, "the bound on drift is -1"},
+		{`{"schedule": [{"kind": "coordinator", "members": [0]}]}`, "coordinator of 1 members: it takes 0 to 0"},
 	} {
 		_, err := ReadFaults(strings.NewReader(c.text))
 		switch {

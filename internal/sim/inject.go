@@ -46,6 +46,9 @@ func (r *run) strike(e *Fault) {
 				r.net.Hold(w.from.name, w.to.name)
 			}
 		})
+		if o == nil {
+			m.alone++
+		}
 		if rng.IntN(2) == 0 && o != nil { // and those who wait for each other find out
 			r.breakConn(m, o, rng)
 		}
@@ -89,6 +92,8 @@ func (r *run) strike(e *Fault) {
 		r.say(m, "its memory is empty")
 	case "stall":
 		r.way(m, o).stall = e
+	case "coordinator":
+		r.strikeCoordinator(e, 1)
 	case "clock":
 		by := rng.Int64N(2001) - 1000
 		m.clock.wall += by
@@ -133,8 +138,13 @@ func (r *run) heal(ev *event) {
 				r.wake(w.from, r.now+1)
 			}
 		})
+		if len(e.Members) == 1 {
+			r.members[e.Members[0]].alone--
+		}
 	case "stall":
 		r.resume(e)
+	case "coordinator":
+		r.strikeCoordinator(e, -1)
 	case "slow":
 		a, b := r.members[e.Members[0]], r.members[e.Members[1]]
 		r.way(a, b).slow--

@@ -30,6 +30,8 @@ type Options struct {
 	NoChecks bool      // only run
 	Trace    io.Writer // the story of the run; nil: it is not told
 	Broken   Broken    // of tests only
+
+	histories bool // although there are no checks, clients must have seen what can be explained
 }
 
 // Broken takes rules away from the cluster, so that tests can show that a run notices.
@@ -78,6 +80,7 @@ type run struct {
 	rng    *rand.Rand
 	events events
 	net    *simfab.Network
+	coord  *coordinator
 	ways   []way
 
 	members []*member
@@ -136,7 +139,7 @@ func simulate(seed uint64, o *Options, p *pool) (*Result, error) {
 	r := &run{o: o, f: &o.Faults, seed: seed, rng: stream(seed, 1), pool: p, now: 1}
 	r.c = o.Faults.Cluster
 	if r.c == nil {
-		r.c = drawCluster(stream(seed, 2))
+		r.c = clusterOf(seed)
 	}
 	r.schedule = o.Faults.Schedule
 	if r.schedule == nil {
@@ -168,7 +171,7 @@ func simulate(seed uint64, o *Options, p *pool) (*Result, error) {
 		Seed: seed, Violation: r.bad, Operations: r.begun, Faults: r.schedule, Cluster: *r.c,
 		Virtual: time.Duration(r.now), Events: r.handled,
 	}
-	if r.bad == nil && !o.NoChecks {
+	if r.bad == nil && (!o.NoChecks || o.histories) {
 		var g *group
 		if g, res.Unsure = r.linearizable(10 * time.Second); g != nil {
 			r.fail("Linearizable", "what clients saw of the keys %s and %s has no order that explains it:\n%s", g.keys[0], g.keys[1], r.tell(g))
@@ -214,6 +217,8 @@ func (r *run) loop() {
 			r.strike(e.fault)
 		case evHeal:
 			r.heal(&e)
+		default:
+			r.called(e.kind, e.call)
 		}
 		r.check.look()
 		if e.kind == evStep {
@@ -239,7 +244,10 @@ func (r *run) over() bool {
 		return false
 	}
 	for _, m := range r.members {
-		if m.eng == nil || !m.eng.Status().Serving {
+		if m.eng == nil {
+			return false
+		}
+		if s := m.eng.Status(); !s.Serving || !s.Leased {
 			return false
 		}
 	}
@@ -287,8 +295,8 @@ func (r *run) state() string {
 			continue
 		}
 		s := m.eng.Status()
-		text += fmt.Sprintf("; %s: epoch %d, serving %v, end %d, S %d, DW %d, drained %d, installed %d, queued %d, gated %d, unsettled %d",
-			m.name, s.Epoch, s.Serving, s.End, s.Stable, s.Every, s.Drained, s.Installed, s.Queued, s.Gated, s.Unsettled)
+		text += fmt.Sprintf("; %s: epoch %d, serving %v (lease %v), end %d, S %d, DW %d, drained %d, installed %d, queued %d, gated %d, unsettled %d",
+			m.name, s.Epoch, s.Serving, s.Leased, s.End, s.Stable, s.Every, s.Drained, s.Installed, s.Queued, s.Gated, s.Unsettled)
 	}
 	return text
 }
