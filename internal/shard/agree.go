@@ -133,7 +133,7 @@ func (e *Engine) agree() bool {
 			return false
 		}
 	}
-	if !a.led && !e.witnessed(well) {
+	if !a.led && e.cfg.Cut && !e.witnessed(well) {
 		return false
 	}
 	next := a.record.Record.Clone()
@@ -196,8 +196,8 @@ func (e *Engine) well() uint64 {
 	return chosen
 }
 
-// witnessed tells whether somebody besides P can say how far the log went that P led before it was started again: a member of
-// E that has kept its own. Nobody can where P was alone.
+// witnessed tells whether somebody besides P can say how far P's log went before a part of it was cut off: a member of E that
+// has kept its own. Nobody can where P was alone.
 func (e *Engine) witnessed(well uint64) bool {
 	a := &e.agreed
 	others := 0
@@ -211,7 +211,7 @@ func (e *Engine) witnessed(well uint64) bool {
 	}
 	if others > 0 && !a.told {
 		a.told = true
-		e.event("the primary was started again: it waits for a member that held every committed record")
+		e.event("the end of the primary's log was cut off: it waits for a member that held every committed record")
 	}
 	return others == 0 || e.bad == FaultShortLog
 }

@@ -44,6 +44,9 @@ type Config struct {
 	// Elastic lets views lose members and take them back, agreed on with a coordinator (Proposal, Decided). Nil: the view
 	// always has all members, and leases are for ever.
 	Elastic *Elastic
+	// Cut says that recovery has cut off the end of the log. It was not known to be durable; but where it was, and was
+	// damaged since, others know of it, and a view without them would lose it.
+	Cut bool
 }
 
 // Engine is one member of one shard. Make it with New.

@@ -204,7 +204,8 @@ func (r *run) start(m *member) error {
 	}
 	m.st = store.New(log, role)
 	m.st.Break(r.o.Broken.Store)
-	if _, err := m.st.Rebuild(); err != nil {
+	recovered, err := m.st.Rebuild()
+	if err != nil {
 		return err
 	}
 	var core replication.Core
@@ -219,7 +220,7 @@ func (r *run) start(m *member) error {
 	}
 	eng, err := shard.New(shard.Config{
 		Self: m.id, Members: r.names, Policy: r.policy, Mirrors: r.c.Mirrors, CommandTimeout: 100e6, QueueLimit: r.queueLimit(),
-		Buffers: m.bufs, Server: &server{r: r, m: m}, Core: core, Elastic: r.elastic(m), Incarnation: m.runs, Event: func(text string) {
+		Buffers: m.bufs, Server: &server{r: r, m: m}, Core: core, Elastic: r.elastic(m), Cut: recovered.CutBytes > 0, Incarnation: m.runs, Event: func(text string) {
 			r.say(m, "%s", text)
 			m.stopped = m.stopped || strings.HasPrefix(text, "the shard is not served")
 		},
