@@ -45,7 +45,7 @@ const (
 	FaultStampNow
 	// FaultNoLease lets a backup's loop answer reads without a lease.
 	FaultNoLease
-	// FaultNoLeaseAside lets reads be answered without a lease that do not go through the loop (TryRun).
+	// FaultNoLeaseAside lets a backup answer reads without a lease that do not go through the loop (TryRun).
 	FaultNoLeaseAside
 	// FaultNoLeaseAtP lets P's loop answer reads without the leases of all backups.
 	FaultNoLeaseAtP

@@ -101,7 +101,7 @@ func (e *Engine) TryRun(r *Request) bool {
 	r.view.begin(e.st, false, e.bad)
 	r.Cmd.Run(r.prepare(&r.view, e.cfg.Server))
 	// First the lease, then its epoch: one that came with a later view would not do.
-	if r.view.dirty || !e.leased() && e.bad != FaultNoLeaseAside || e.serving.Load() != epoch {
+	if r.view.dirty || !e.leased() && (e.primary() || e.bad != FaultNoLeaseAside) || e.serving.Load() != epoch {
 		r.W.Buf = r.W.Buf[:mark]
 		return false
 	}

@@ -49,6 +49,16 @@ func TestBrokenVariantsAreFound(t *testing.T) {
 		{"sent again", Broken{Engine: shard.FaultSendAgain}, nil, 60},
 		{"unknown is called not executed", Broken{Engine: shard.FaultNotExecuted}, nil, 60},
 		{"EXEC forgets WATCH", Broken{Engine: shard.FaultStampNow}, nil, 60},
+		{"a backup's loop reads without a lease", Broken{Engine: shard.FaultNoLease}, func(c *Cluster) { leased(c); c.Protocol = "chain" }, 60},
+		{"a backup reads aside without a lease", Broken{Engine: shard.FaultNoLeaseAside}, leased, 60},
+		{"P reads without leases", Broken{Engine: shard.FaultNoLeaseAtP}, leased, 60},
+		{"trap 5: leases are not waited out", Broken{Engine: shard.FaultNoLeaseWait}, leased, 60},
+		{"a restarted P forgets its promises", Broken{Engine: shard.FaultForgetPromises}, leased, 60},
+		{"promises are not written down", Broken{Engine: shard.FaultNoPromise}, leased, 60},
+		{"promises do not allow for drift", Broken{Engine: shard.FaultPromiseUnstretched}, leased, 60},
+		{"leases count from the answer", Broken{Engine: shard.FaultHeldFromAnswer}, leased, 60},
+		{"leases beyond those of P", Broken{Engine: shard.FaultLeaseUnbounded}, leased, 60},
+		{"trap 5: P renews an expelled member's lease", Broken{Engine: shard.FaultRenewExpelled}, leased, 60},
 		{"no checksum", Broken{Store: store.FaultNoChecksum}, nil, 60},
 		{"unstable versions in the index", Broken{Store: store.FaultInstallUnstable}, nil, 60},
 		{"no drain before a read", Broken{Store: store.FaultNoDrain}, nil, 60},
@@ -64,6 +74,13 @@ func TestBrokenVariantsAreFound(t *testing.T) {
 			}
 			t.Log(text)
 		})
+	}
+}
+
+// leased makes the views of a cluster elastic.
+func leased(c *Cluster) {
+	if c.Lease == 0 {
+		c.Lease, c.Patience = Duration(8e6), Duration(2e6)
 	}
 }
 

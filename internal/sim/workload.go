@@ -71,6 +71,9 @@ func (r *run) choose(c *client) *op {
 	key := rng.IntN(2)
 	dice := rng.IntN(100)
 	switch {
+	case r.c.Lease != 0 && c.id%3 == 2:
+		// Some only read: who writes, too, soon waits for a P that an expelled member cannot reach, and sees nothing stale there.
+		return r.one(g, sub{get, key, ""})
 	case dice < 2 && len(c.open) == 0:
 		return r.make(nil, waits, arguments("wait", strconv.Itoa(1+rng.IntN(len(r.members))), "3"), sub{})
 	case dice < 3 && rng.IntN(4) == 0:
