@@ -36,6 +36,82 @@ func (n *Network) LandChoice(c fabric.Conn, i int) bool {
 	return false
 }
 
+// Side is an end of a connection, seen from what one end has posted.
+type Side uint8
+
+const (
+	// Poster notices the landing of an operation whose completion waits for it.
+	Poster Side = iota
+	// Target notices the landing of an operation that changes its memory, or brings a message; and when a Read or an atomic
+	// looks at its memory matters there.
+	Target
+	// Either notices one of the two; and that an operation finds its key withdrawn, whatever it is.
+	Either
+)
+
+func (o *op) noticed(by Side) bool {
+	switch by {
+	case Poster:
+		return !o.early()
+	case Target:
+		return o.Kind != fabric.Flush && o.Kind != fabric.Fence
+	}
+	return true
+}
+
+// Unnoticed says how many operations that one end of a connection has posted, and that have not landed, will be noticed by
+// a side. Those can only land in post order, unless the network is Relaxed.
+func (n *Network) Unnoticed(c fabric.Conn, by Side) (count int) {
+	conn := c.(*conn)
+	if conn.held || conn.closed {
+		return 0
+	}
+	for pos := conn.first; pos < conn.posted.tail; pos++ {
+		if o := *conn.posted.at(pos); !o.landed && o.noticed(by) {
+			count++
+		}
+	}
+	return count
+}
+
+// LandNoticed lands the first of [Network.Unnoticed] and, ahead of it, what it must not overtake, and nothing else. False:
+// something keeps it from landing.
+func (n *Network) LandNoticed(c fabric.Conn, by Side) bool {
+	conn := c.(*conn)
+	for pos := conn.first; pos < conn.posted.tail; pos++ {
+		if o := *conn.posted.at(pos); !o.landed && o.noticed(by) {
+			return conn.landThrough(o)
+		}
+	}
+	return false
+}
+
+func (c *conn) landThrough(o *op) bool {
+	for id := o.id; o.id == id && !o.landed; {
+		before := c.obstacle(o)
+		switch before {
+		case nil:
+			c.perform(o)
+			return true
+		case o:
+			return false
+		}
+		if !c.landThrough(before) {
+			return false
+		}
+	}
+	return true
+}
+
+// Next is the kind of the first operation that has not landed; false: all have.
+func (n *Network) Next(c fabric.Conn) (fabric.Kind, bool) {
+	conn := c.(*conn)
+	if conn.unlanded == 0 {
+		return 0, false
+	}
+	return (*conn.posted.at(conn.first)).Kind, true
+}
+
 // AppendState appends what decides about the future of one end of a connection: what is under way with its bytes, what
 // was received or has completed and was not polled.
 func (n *Network) AppendState(dst []byte, c fabric.Conn) []byte {

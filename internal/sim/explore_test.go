@@ -2,13 +2,35 @@ package sim
 
 import (
 	"context"
+	"fmt"
+	"math/rand/v2"
 	"os"
+	"slices"
 	"testing"
 	"time"
 
 	"whale/internal/replication/whale"
 	"whale/internal/shard"
+	"whale/internal/store"
 )
+
+// explore tries every order of a scope that has nothing wrong with it.
+func explore(t *testing.T, s Scope) *Explored {
+	t.Helper()
+	start := time.Now()
+	found, err := Explore(context.Background(), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := found.Violation; v != nil {
+		t.Fatalf("%v\n%s", v, found.Story)
+	}
+	if !found.Complete || found.Ended == 0 {
+		t.Errorf("exploring stopped early: %+v", found)
+	}
+	t.Logf("%d states, %d steps, %d crashes, %d ends; %v", found.States, found.Transitions, found.Crashes, found.Ended, time.Since(start).Round(time.Millisecond))
+	return found
+}
 
 // Every order of the events of tiny clusters is tried. Scopes that take longer are for WHALE_SIM=long.
 func TestEveryOrder(t *testing.T) {
@@ -17,33 +39,67 @@ func TestEveryOrder(t *testing.T) {
 		long  bool
 		scope Scope
 	}{
-		{"a write, a read at P", false, Scope{Writes: []int{0}, Reads: []int{0}}},
+		{"a write, a read at P", false, Scope{Writes: []int{0}, Reads: []int{0}, Reports: true}},
 		{"a write, a read at P, a crash", false, Scope{Writes: []int{0}, Reads: []int{0}, Crash: true}},
-		{"a write, a read", true, Scope{Writes: []int{0}, Reads: []int{1}}},
-		{"a large write, a read at the follower", true, Scope{Writes: []int{0}, Reads: []int{2}, Large: true, Batches: true}},
-		{"a write, a read, a crash, batches", true, Scope{Writes: []int{0}, Reads: []int{1}, Crash: true, Batches: true}},
-		{"a write, two reads, batches", true, Scope{Writes: []int{0}, Reads: []int{1, 2}, Batches: true}},
-		{"two writes, a read, batches", true, Scope{Writes: []int{0, 0}, Reads: []int{2}, Batches: true}},
-		{"two writes, a read, a crash, batches", true, Scope{Writes: []int{0, 0}, Reads: []int{0}, Crash: true, Batches: true}},
-		{"two writes, two reads, batches", true, Scope{Writes: []int{0, 0}, Reads: []int{1, 2}, Batches: true, Most: 10_000}},
+		{"a write, two reads", false, Scope{Writes: []int{0}, Reads: []int{1, 2}}},
+		{"a write, two reads, all reports", true, Scope{Writes: []int{0}, Reads: []int{1, 2}, Reports: true}},
+		{"a write, a read, a crash", true, Scope{Writes: []int{0}, Reads: []int{1}, Crash: true}},
+		{"a large write, a read at the follower", true, Scope{Writes: []int{0}, Reads: []int{2}, Large: true}},
+		{"two writes, a read", true, Scope{Writes: []int{0, 0}, Reads: []int{2}}},
+		{"two writes, two reads, one at P", true, Scope{Writes: []int{0, 0}, Reads: []int{0, 1}}},
+		{"two writes, two reads", true, Scope{Writes: []int{0, 0}, Reads: []int{1, 2}}},
 	} {
 		if s.long && os.Getenv("WHALE_SIM") != "long" {
 			continue
 		}
-		t.Run(s.name, func(t *testing.T) {
-			start := time.Now()
-			found, err := Explore(context.Background(), s.scope)
-			if err != nil {
-				t.Fatal(err)
+		t.Run(s.name, func(t *testing.T) { explore(t, s.scope) })
+	}
+}
+
+// seen is what clients saw at the end: each answer, and what was answered before it was asked.
+func seen(ops []*op) (text string) {
+	for _, o := range ops {
+		text += fmt.Sprintf("%v after %b; ", o.replies, o.before)
+	}
+	return text
+}
+
+// Putting off what lands, and trying one of two orders that come to the same, loses no history: with every landing as an
+// event of its own, and all orders of all events, clients see neither more nor less.
+func TestReductionsLoseNothing(t *testing.T) {
+	scopes := []Scope{
+		{Writes: []int{0}, Reads: []int{0}},
+		{Writes: []int{0}, Reads: []int{1}},
+		{Writes: []int{0}, Reads: []int{2}},
+		{Writes: []int{1}, Reads: []int{0}},
+	}
+	if os.Getenv("WHALE_SIM") == "long" {
+		scopes = append(scopes, Scope{Writes: []int{0}, Reads: []int{2}, Large: true}, Scope{Writes: []int{0}, Reads: []int{1, 2}}, Scope{Writes: []int{0}, Reads: []int{1, 1}})
+	}
+	for _, s := range scopes {
+		histories := func(s Scope) (all []string) {
+			known := map[string]bool{}
+			s.whole = true
+			s.ended = func(ops []*op) { known[seen(ops)] = true }
+			explore(t, s)
+			for h := range known {
+				all = append(all, h)
 			}
-			if v := found.Violation; v != nil {
-				t.Fatalf("%v\n%s", v, found.Story)
+			slices.Sort(all)
+			return all
+		}
+		every := s
+		every.Each, every.Reports, every.wakeful = true, true, true
+		want := histories(every)
+		for _, reports := range []bool{true, false} {
+			s.Reports = reports
+			if got := histories(s); !slices.Equal(got, want) {
+				t.Errorf("writes at %v, reads at %v, reports %v: %d histories, want %d\n%q\n%q", s.Writes, s.Reads, reports, len(got), len(want), got, want)
 			}
-			if !found.Complete && s.scope.Most == 0 || found.Ended == 0 && found.Complete {
-				t.Errorf("exploring stopped early: %+v", found)
-			}
-			t.Logf("%d states, %d transitions, %d crashes, %d ends, all of them: %v; %v", found.States, found.Transitions, found.Crashes, found.Ended, found.Complete, time.Since(start).Round(time.Millisecond))
-		})
+		}
+		if len(want) < 3 {
+			t.Errorf("writes at %v, reads at %v: only %q", s.Writes, s.Reads, want)
+		}
 	}
 }
 
@@ -55,8 +111,10 @@ func TestEveryOrderFindsBrokenVariants(t *testing.T) {
 		{"trap 1", Scope{Writes: []int{0}, Reads: []int{1}, Broken: Broken{Core: whale.FaultEarlyCommit}}},
 		{"trap 2", Scope{Writes: []int{0}, Reads: []int{2}, Broken: Broken{Core: whale.FaultDataOnly}}},
 		{"trap 2, the reader", Scope{Writes: []int{0}, Reads: []int{1, 2}, Broken: Broken{Engine: shard.FaultKnownS}}},
-		{"a read joins an earlier one", Scope{Writes: []int{0}, Reads: []int{1, 1}, Batches: true, Broken: Broken{Engine: shard.FaultJoinRefresh}}},
+		{"a read joins an earlier one", Scope{Writes: []int{0}, Reads: []int{1, 1}, Broken: Broken{Engine: shard.FaultJoinRefresh}}},
 		{"trap 3", Scope{Writes: []int{0}, Reads: []int{0}, Broken: Broken{Engine: shard.FaultReadUnstable}}},
+		{"clean when the data has come", Scope{Writes: []int{0}, Reads: []int{1}, Broken: Broken{Store: store.FaultInstallUnstable}}},
+		{"an older version for a missing one", Scope{Writes: []int{0}, Reads: []int{2}, Large: true, Broken: Broken{Store: store.FaultOlder}}},
 	} {
 		found, err := Explore(context.Background(), v.scope)
 		if err != nil {
@@ -68,4 +126,70 @@ func TestEveryOrderFindsBrokenVariants(t *testing.T) {
 		}
 		t.Logf("%s: %d states, %v", v.name, found.States, found.Violation)
 	}
+}
+
+// The explanations of a history exist exactly if it is linearizable, as another checker has it.
+func TestHistory(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	good := 0
+	for range 20_000 {
+		n := 2 + rng.IntN(4)
+		var writes []bool
+		var ops []*op
+		g := &group{keys: [2]string{"a", "b"}}
+		for i := range n {
+			writes = append(writes, rng.IntN(2) == 0)
+			o := &op{fate: void, subs: []sub{{get, 0, ""}}}
+			if writes[i] {
+				o.subs[0] = sub{set, 0, makeValue('v', i+1, 0)}
+			}
+			ops = append(ops, o)
+		}
+		g.history = ops
+		h, explained, clock := newHistory(writes), true, int64(0)
+		for range 3 * n {
+			i, o := rng.IntN(n), (*op)(nil)
+			o = ops[i]
+			clock++
+			switch {
+			case o.call == 0:
+				o.call, o.fate = clock, open
+				h.called(i)
+			case o.fate == open && writes[i] && rng.IntN(4) == 0:
+				o.ret, o.fate = clock, unknown
+				h.unknown(i)
+			case o.fate == open && rng.IntN(5) == 0:
+				o.ret, o.fate = clock, void
+				explained = h.void(i) && explained
+			case o.fate == open:
+				reply := "+OK"
+				if k := rng.IntN(n + 1); !writes[i] {
+					if reply = "_"; k < n && writes[k] {
+						reply = "$" + ops[k].subs[0].arg
+					}
+				}
+				o.ret, o.fate, o.replies = clock, done, []string{reply}
+				value, _ := h.valueOf(i, reply)
+				explained = h.answered(i, value) && explained
+			}
+		}
+		r := &run{groups: []*group{g}}
+		bad, _ := r.linearizable(0)
+		if explained != (bad == nil) {
+			t.Fatalf("explained: %v, but linearizable: %v\n%s", explained, bad == nil, tellAll(ops))
+		}
+		if explained {
+			good++
+		}
+	}
+	if good < 1000 || good > 19_000 {
+		t.Errorf("%d of 20,000 histories are linearizable: the test shows little", good)
+	}
+}
+
+func tellAll(ops []*op) (text string) {
+	for _, o := range ops {
+		text += fmt.Sprintf("%d to %d, %d: %v -> %v\n", o.call, o.ret, o.fate, o.subs, o.replies)
+	}
+	return text
 }

@@ -222,6 +222,11 @@ func (r *run) end(m *member) {
 		}
 	}
 	r.endStalls(m, rng)
+	r.endNow(m)
+}
+
+// endNow ends a member's process; nothing of what is under way from or to it lands any more.
+func (r *run) endNow(m *member) {
 	m.eng = nil
 	m.paused = 0
 	r.net.Crash(m.name)

@@ -1,0 +1,284 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+
+	"whale/internal/rewind"
+)
+
+// walker goes through the tree of all orders, depth first, with one cluster that it takes back whenever it returns to a
+// state where something else is to be tried.
+type walker struct {
+	x     *explorer
+	world *world
+	graph *rewind.Graph
+	start *rewind.Point
+	d     digest
+
+	path  []choice // all that was taken
+	root  int      // how much of it leads to the branch that is explored
+	stack []level  // the states behind it: from the i-th path[root+i] was taken
+	here  bool     // the cluster is in the last of them
+	rests int      // restores since the graph learned last
+
+	transitions, crashes, ends int
+}
+
+// level is a state on the path, with what else is to be tried there.
+type level struct {
+	point *rewind.Point // nil: it is reached from an earlier level's
+	all   []choice
+	open  []int    // of all, to be tried
+	sleep sleepers // of all, not to be tried, or tried already
+	did   []effect // by those that sleep
+}
+
+// branch is a path, of which the last choice was never taken there, and what need not be tried where that one is not
+// dependent on it.
+type branch struct {
+	path  []choice
+	sleep []sleeper
+}
+
+const (
+	trials   = 30   // random paths by which a walker learns what changes
+	learning = 4096 // restores
+	spacing  = 4    // levels for one point: a step costs less than a copy of the cluster
+)
+
+func newWalker(x *explorer) (*walker, error) {
+	world, err := newWorld(x.scope)
+	if err != nil {
+		return nil, err
+	}
+	w := &walker{x: x, world: world}
+	w.graph = rewind.New(apartFromTime, world)
+	w.d.changed = w.graph.Changed
+	w.start = w.graph.Save()
+	rng := rand.New(rand.NewPCG(1, 1))
+	for range trials {
+		for all := world.choices(); len(all) > 0 && all[0].kind != crash && world.r.bad == nil; all = world.choices() {
+			if c := all[rng.IntN(len(all))]; c.kind != crash {
+				world.take(c)
+			}
+		}
+		world.last()
+		w.graph.Learn()
+		w.graph.Restore(w.start)
+	}
+	return w, nil
+}
+
+// apartFromTime are fields that need not be taken back: what carries nothing from one step to the next, what never changes,
+// and chance, to which nothing is left here.
+func apartFromTime(owner reflect.Type, field string) bool {
+	switch owner.String() {
+	case "pmem.Simulated":
+		return field == "rng" || field == "evicted"
+	case "shard.link":
+		return field == "polled"
+	case "shard.Engine":
+		return field == "cfg"
+	case "sim.world":
+		return field == "scope"
+	case "command.Command":
+		return true
+	}
+	return false
+}
+
+func (w *walker) work() {
+	for {
+		b, ok := w.x.next()
+		if !ok {
+			return
+		}
+		w.explore(b)
+		w.x.finished(w)
+	}
+}
+
+// explore goes a path, and from its end on wherever nobody was yet.
+func (w *walker) explore(b branch) {
+	w.graph.Restore(w.start)
+	w.path, w.stack, w.root, w.here = append(w.path[:0], b.path...), w.stack[:0], len(b.path), false
+	var did effect
+	for _, c := range b.path {
+		did = w.world.take(c)
+	}
+	sleep := b.sleep
+	if len(b.path) > 0 {
+		sleep = stillAsleep(slices.Clone(sleep), sleeper{b.path[len(b.path)-1], did})
+	}
+	for more := true; more; {
+		w.arrive(sleep)
+		if w.x.hungry.Load() {
+			w.share()
+		}
+		sleep, more = w.back()
+	}
+	w.learn()
+}
+
+// arrive notes the state that was reached, and what is to be tried there.
+func (w *walker) arrive(sleep []sleeper) {
+	if w.world.r.bad != nil {
+		w.violated()
+		return
+	}
+	if n := len(w.path); n > 0 && w.path[n-1].kind == crash {
+		if fresh, _, _ := w.x.known.enter(w.d.of(w.world), 0); fresh {
+			w.crashes++
+			w.world.recover()
+			w.end()
+		}
+		return
+	}
+	l := level{all: w.world.choices()}
+	l.did = make([]effect, len(l.all))
+	for _, s := range sleep {
+		if i := slices.Index(l.all, s.choice); i >= 0 && i < mostSleepers && !w.x.scope.wakeful {
+			l.sleep |= 1 << i
+			l.did[i] = s.did
+		}
+	}
+	fresh, woken, still := w.x.known.enter(w.d.of(w.world), l.sleep)
+	for i := range l.all {
+		if fresh && !l.sleep.has(i) || woken.has(i) {
+			l.open = append(l.open, i)
+		}
+	}
+	l.sleep = still
+	if most := int64(w.x.scope.Most); most > 0 && w.x.known.count.Load() >= most {
+		w.x.stop()
+	}
+	w.transitions += len(l.open)
+	quiet := len(l.all) == 0 || l.all[0].kind == crash
+	if len(l.open) > 0 {
+		if len(w.stack)%spacing == 0 || quiet {
+			l.point = w.graph.Save()
+		}
+		w.stack = append(w.stack, l)
+		w.here = true
+	}
+	if fresh && quiet { // nothing is left to happen
+		w.here = false
+		w.ends++
+		w.end()
+	}
+}
+
+// end looks at the cluster when nothing is left to happen.
+func (w *walker) end() {
+	if w.world.last(); w.world.r.bad != nil {
+		w.violated()
+	} else if w.x.scope.ended != nil {
+		w.x.mu.Lock()
+		w.x.scope.ended(w.world.ops)
+		w.x.mu.Unlock()
+	}
+}
+
+// back returns to the last state where something is to be tried, and takes it. sleep is what need not be tried behind it.
+func (w *walker) back() (sleep []sleeper, more bool) {
+	for n := len(w.stack) - 1; n >= 0; n-- {
+		l := &w.stack[n]
+		if len(l.open) > 0 && !w.x.done.Load() {
+			w.restore(n)
+			i := l.open[0]
+			l.open = l.open[1:]
+			c := l.all[i]
+			w.path = append(w.path, c)
+			l.did[i] = w.world.take(c)
+			for k := range l.all[:min(len(l.all), mostSleepers)] {
+				if l.sleep.has(k) {
+					sleep = append(sleep, sleeper{l.all[k], l.did[k]})
+				}
+			}
+			if i < mostSleepers {
+				l.sleep |= 1 << i
+			}
+			return stillAsleep(sleep, sleeper{c, l.did[i]}), true
+		}
+		if l.point != nil {
+			w.graph.Drop(l.point)
+		}
+		w.stack = w.stack[:n]
+		w.here = false
+	}
+	return nil, false
+}
+
+// restore brings the cluster to the state of the last level, unless it is there.
+func (w *walker) restore(n int) {
+	w.path = w.path[:w.root+n]
+	if w.here {
+		w.here = false
+		return
+	}
+	from := n
+	for w.stack[from].point == nil {
+		from--
+	}
+	if w.rests++; w.rests == learning {
+		w.learn()
+	}
+	w.graph.Restore(w.stack[from].point)
+	for _, c := range w.path[w.root+from:] {
+		w.world.take(c)
+	}
+}
+
+// learn makes sure that all that changed was taken back. If not, what was found so far may be wrong.
+func (w *walker) learn() {
+	w.rests = 0
+	if w.graph.Learn() > 0 {
+		w.x.again.Store(true)
+		w.x.stop()
+	}
+}
+
+// share gives what is to be tried in the first state that has some to others.
+func (w *walker) share() {
+	for n := range w.stack {
+		l := &w.stack[n]
+		if len(l.open) == 0 {
+			continue
+		}
+		var asleep []sleeper
+		for k := range l.all[:min(len(l.all), mostSleepers)] {
+			if l.sleep.has(k) {
+				asleep = append(asleep, sleeper{l.all[k], l.did[k]})
+			}
+		}
+		var branches []branch
+		for _, i := range l.open {
+			branches = append(branches, branch{append(slices.Clone(w.path[:w.root+n]), l.all[i]), asleep})
+		}
+		l.open = nil
+		w.x.offer(branches)
+		return
+	}
+}
+
+// violated keeps the first violation.
+func (w *walker) violated() {
+	w.x.mu.Lock()
+	if w.x.found.Violation == nil {
+		w.x.found.Violation, w.x.found.Story = w.world.r.bad, w.story()
+	}
+	w.x.mu.Unlock()
+	w.x.stop()
+}
+
+// story tells the path.
+func (w *walker) story() string {
+	var b strings.Builder
+	for _, c := range w.path {
+		b.WriteString(w.world.tell(c))
+	}
+	return b.String()
+}
