@@ -9,7 +9,7 @@ import (
 // Floors is the house, the ground first. A package imports only from floors below its own; packages on one floor do not
 // know each other. A name that ends in /* stands for every package directly below that folder which no other line names.
 var Floors = [][]string{
-	{"internal/poller", "internal/house", "internal/certs"},
+	{"internal/poller", "internal/house", "internal/certs", "internal/rewind"},
 	{"pmem"},
 	{"fabric"},
 	{"fabric/internal/*"},
