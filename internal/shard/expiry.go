@@ -12,7 +12,7 @@ const clockSlack = 10 * time.Second
 
 // nextExpiry is when the next deadline passes, on the engine's clock; 0: never.
 func (e *Engine) nextExpiry() int64 {
-	if !e.primary() || e.serving.Load() == 0 || e.keepExpired || !e.intact() || e.room == 0 {
+	if e.bad == FaultLazyExpiry || !e.primary() || e.serving.Load() == 0 || e.keepExpired || !e.intact() || e.room == 0 {
 		return 0
 	}
 	at := e.st.NextAlarm()
@@ -28,7 +28,7 @@ func (e *Engine) nextExpiry() int64 {
 func (e *Engine) expireKeys() bool {
 	e.keepExpired = e.tooFewCopies()
 	n := 0
-	for ; n < batch && !e.keepExpired && e.room > len(e.in.Appended) && e.st.Overdue(); n++ {
+	for ; n < batch && !e.keepExpired && e.bad != FaultLazyExpiry && e.room > len(e.in.Appended) && e.st.Overdue(); n++ {
 		appended, err := e.st.Expire().Commit(e.in.Appended)
 		e.in.Appended = appended
 		// The only error that can come is a full arena, its reserve for removals included.

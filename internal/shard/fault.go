@@ -41,6 +41,8 @@ const (
 	FaultKeepAnswered
 	// FaultNoQueueLimit lets any number of requests wait.
 	FaultNoQueueLimit
+	// FaultLazyExpiry removes a key whose deadline has passed only when a command meets it.
+	FaultLazyExpiry
 	// FaultStampNow lets EXEC forget what WATCH has seen.
 	FaultStampNow
 	// FaultNoLease lets a backup's loop answer reads without a lease.

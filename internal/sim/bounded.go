@@ -42,7 +42,7 @@ func (k *checker) bounded(m *member) {
 		}
 	}
 	wrong("deadlines of forwarded requests", s.Deadlines, given)
-	wrong("records to be asked for", s.Wanted, asked)
+	wrong("records to be asked for", s.Wanted, ringSlots)
 	wrong("inputs of the core", s.Inputs, 4*ringSlots)
 	wrong("operations without room", s.Outbox, mostOutbox)
 	wrong("bytes of messages", int(s.Messages), mostMessages)

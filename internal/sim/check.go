@@ -11,28 +11,31 @@ import (
 // checker holds a run against the invariants of docs/protocol.md, at every step. It knows the format of a member's memory
 // and what the network carried; of the engines it asks only who serves and how far a ring was drained.
 type checker struct {
-	r      *run
-	f      format
-	log    []record // every record that was durable at P, in order; record n has seq n+1
-	tail   uint64
-	values map[int]uint64 // seq of each value
-	s      uint64         // the highest S ever
-	dw     uint64
-	words  [2]uint64 // S and DW as they were last
-	epoch  uint32    // of S
-	ends   []uint64  // each member's durable end
-	update uint64    // of P's superblock
-	entry  uint32    // the newest epoch in its table
-	begun  uint64    // S when the epoch was
-	passed []uint64  // how far each member has forwarded, as P was told
-	grown  []uint64  // in which run of each member's process that was said
-	all    []int     // members
+	r        *run
+	f        format
+	log      []record // every record that was durable at P, in order; record n has seq n+1
+	tail     uint64
+	values   map[int]uint64 // seq of each value
+	lives    map[int]*life  // of values with deadlines
+	found    uint64         // the end of the log that P found when it started
+	settings []setting      // of P's wall clock
+	s        uint64         // the highest S ever
+	dw       uint64
+	words    [2]uint64 // S and DW as they were last
+	epoch    uint32    // of S
+	ends     []uint64  // each member's durable end
+	update   uint64    // of P's superblock
+	entry    uint32    // the newest epoch in its table
+	begun    uint64    // S when the epoch was
+	passed   []uint64  // how far each member has forwarded, as P was told
+	grown    []uint64  // in which run of each member's process that was said
+	all      []int     // members
 }
 
 func newChecker(r *run) *checker {
 	k := &checker{
 		r: r, f: format{slots: ringSlots, segment: segmentSize, segments: uint64(r.c.Segments)},
-		values: map[int]uint64{}, ends: make([]uint64, r.c.Members), grown: make([]uint64, r.c.Members), passed: make([]uint64, r.c.Members),
+		values: map[int]uint64{}, lives: map[int]*life{}, ends: make([]uint64, r.c.Members), grown: make([]uint64, r.c.Members), passed: make([]uint64, r.c.Members),
 	}
 	for i := range r.c.Members {
 		k.all = append(k.all, i)
@@ -119,6 +122,7 @@ func (k *checker) grew(m *member, end uint64) {
 			k.log = append(k.log, rec)
 			k.tail = rec.off + rec.padded()
 			k.counted()
+			k.born(m, image, &rec)
 			if rec.value != 0 {
 				k.values[rec.value] = seq
 			}
@@ -299,6 +303,9 @@ func (k *checker) started(m *member) {
 		return
 	}
 	_, end := split(k.word(m, wordDurable))
+	if m.id == 0 {
+		k.found = end
+	}
 	if m.id == 0 && end < uint64(len(k.log)) {
 		k.lost(m, end)
 	}
@@ -373,6 +380,7 @@ func (k *checker) answer(o *op) {
 			k.r.fail("ReadStable", "%s at %s answers value %d, whose record %d is not committed: S is %d", o, o.on.name, n, seq, k.s)
 		}
 		k.ownWrites(o, n, seq)
+		k.outlived(o, n)
 	}
 	for i := range o.subs { // what was written and acknowledged is committed
 		s := &o.subs[i]

@@ -31,22 +31,23 @@ type client struct {
 // op is one operation of a client on one group of keys: commands that take effect at once, all of them or none.
 type op struct {
 	shard.Request
-	c       *client
-	on      *member
-	g       *group // nil: all of them
-	subs    []sub
-	form    form
-	at      int64 // when it was sent
-	call    int64 // and returned, in the order of all calls and returns
-	ret     int64
-	fate    fate
-	read    bool // may be answered by a backup
-	watch   *command.Watch
-	last    uint64 // WAIT: the seq of the connection's last write
-	behind  *op    // the write of this connection before it, unanswered when it was sent
-	replies []string
-	before  uint64 // exploring: the operations that were answered before it was asked, a bit each
-	text    string // as a user would type it; only for the trace
+	c        *client
+	on       *member
+	g        *group // nil: all of them
+	subs     []sub
+	form     form
+	at       int64 // when it was sent
+	call     int64 // and returned, in the order of all calls and returns
+	ret      int64
+	answered int64 // when it was, in virtual time
+	fate     fate
+	read     bool // may be answered by a backup
+	watch    *command.Watch
+	last     uint64 // WAIT: the seq of the connection's last write
+	behind   *op    // the write of this connection before it, unanswered when it was sent
+	replies  []string
+	before   uint64 // exploring: the operations that were answered before it was asked, a bit each
+	text     string // as a user would type it; only for the trace
 }
 
 type form uint8
@@ -164,7 +165,7 @@ func (r *run) answered(o *op) {
 		r.fail("OneReply", "%s was answered twice, the second time with %q", o, o.W.Buf)
 		return
 	}
-	o.ret = r.tick()
+	o.ret, o.answered = r.tick(), r.now
 	r.inFlight--
 	c := o.c
 	for i, have := range c.open {

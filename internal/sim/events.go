@@ -25,6 +25,7 @@ const (
 	evAnswer                  // and its answer the member
 	evGiveUp                  // which waits no longer
 	evTold                    // a member hears of a change of the record
+	evWait                    // time has passed
 )
 
 // events is a binary heap, the earliest first.

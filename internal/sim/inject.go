@@ -97,6 +97,7 @@ func (r *run) strike(e *Fault) {
 	case "clock":
 		by := rng.Int64N(2001) - 1000
 		m.clock.wall += by
+		r.check.set(m, r.now)
 		r.say(m, "its wall clock is set by %d ms", by)
 	}
 	r.push(event{at: r.now + lasts, kind: evHeal, fault: e})

@@ -117,6 +117,8 @@ type record struct {
 	last      bool // of its group
 	value     int  // the number of the value in it; 0: none
 	buried    int  // tombstones up to here, it included
+	deadline  int64
+	prev      uint64 // where the key's older version is
 }
 
 func (r *record) padded() uint64 { return (uint64(r.size) + 7) &^ 7 }
@@ -150,6 +152,7 @@ func (f format) at(arena []byte, seq, off uint64) (r record, ok bool) {
 		return r, false
 	}
 	r.value = valueNumber(b[lineBytes+le.Uint32(b[20:]) : size])
+	r.prev, r.deadline = le.Uint64(b[32:]), int64(le.Uint64(b[40:]))
 	return r, true
 }
 

@@ -36,6 +36,9 @@ func (o *op) apply(s state) (state, bool) {
 		if c.kind == expect && !known && s[c.key] != c.arg {
 			return before, true // it was refused, if it ever came to it
 		}
+		if v := s[c.key]; known && v != "" && v[0] == 't' && reply == "_" && o.mayBeGone(v) {
+			s[c.key] = "" // its time was over; whoever saw whether it is there decides
+		}
 		if !c.apply(&s, reply, known) {
 			return before, false
 		}
@@ -45,10 +48,6 @@ func (o *op) apply(s state) (state, bool) {
 
 func (c *sub) apply(s *state, reply string, known bool) bool {
 	v := &s[c.key]
-	// A value with a deadline may go at any time; whoever saw whether it is there decides.
-	if known && *v != "" && (*v)[0] == 't' && reply == "_" {
-		*v = ""
-	}
 	was := func() string {
 		if *v == "" {
 			return "_"

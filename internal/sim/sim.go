@@ -102,6 +102,7 @@ type run struct {
 	inFlight int
 	final    bool
 	quiet    int64 // since when nothing goes wrong any more; 0: not yet
+	well     int64 // and since when all serve, and nobody waits; 0: not yet
 	check    *checker
 	trace    *trace
 	bad      *Violation
@@ -251,6 +252,9 @@ func (r *run) over() bool {
 			return false
 		}
 	}
+	if !r.final && r.unexpired() {
+		return false
+	}
 	if !r.final {
 		r.finish()
 	}
@@ -264,6 +268,24 @@ func (r *run) over() bool {
 		r.wake(m, r.now+r.latency())
 	}
 	return false
+}
+
+// unexpired says whether keys still have deadlines for which the end of the run waits, as it does in every other seed.
+func (r *run) unexpired() bool {
+	at := r.check.expired()
+	if at == 0 || r.seed%2 == 0 {
+		return false
+	}
+	if r.well == 0 {
+		r.well = r.now
+	}
+	at = max(at, r.well+r.check.late())
+	if r.now < at {
+		r.push(event{at: at, kind: evWait})
+		return true
+	}
+	r.check.none()
+	return r.bad != nil
 }
 
 // settled says whether the members have nothing left to do.

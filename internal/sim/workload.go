@@ -240,7 +240,9 @@ func (r *run) exec(c *client, g *group, subs ...sub) *op {
 func (r *run) setTimed(g *group, key int, value string, rng *rand.Rand) *op {
 	args := arguments("set", g.keys[key], value)
 	if value[0] == 't' {
-		args = arguments("set", g.keys[key], value, "px", strconv.Itoa(1+rng.IntN(1<<rng.IntN(9))))
+		px := 1 + rng.IntN(1<<rng.IntN(9))
+		args = arguments("set", g.keys[key], value, "px", strconv.Itoa(px))
+		r.check.asked(valueNumber(value), px)
 	}
 	return r.make(g, plain, args, sub{set, key, value})
 }

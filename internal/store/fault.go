@@ -15,6 +15,10 @@ const (
 	FaultNoPending
 	// FaultKeepTombstones leaves tombstones in the index of the primary when everybody has them.
 	FaultKeepTombstones
+	// FaultEarlyExpiry takes deadlines for over some milliseconds too early.
+	FaultEarlyExpiry
+	// FaultNoExpiry never takes one for over.
+	FaultNoExpiry
 	// FaultOlder answers the older version of a key while the newest one's bytes are not here.
 	FaultOlder
 )

@@ -167,7 +167,7 @@ func (tx *Tx) passed(deadline int64) bool {
 	if deadline != 0 && tx.now == 0 && tx.s.clock != nil {
 		tx.now = tx.s.clock()
 	}
-	return deadline != 0 && deadline <= tx.now
+	return deadline != 0 && tx.s.reached(deadline, tx.now)
 }
 
 // newest looks behind the transaction's own writes: the key's entry in the index, 0 if it has none, its deadline, and
