@@ -48,7 +48,7 @@ func (e *Engine) Unhurried() bool {
 
 // takeIn extends the log by records whose bytes have arrived, and makes them durable.
 func (e *Engine) takeIn() bool {
-	e.taken = e.st.Verify(e.taken[:0], takeAtOnce)
+	e.taken = e.st.Verify(e.taken[:0], takeAtOnce, takeBytes)
 	if err := e.st.Fault(); err != nil {
 		e.stop(err)
 		return false

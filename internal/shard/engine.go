@@ -103,9 +103,10 @@ type Engine struct {
 }
 
 const (
-	batch       = 256 // commands executed before their records are posted
-	takeAtOnce  = 128 // (backup) slots drained, and records verified, in one step: some 0.1 ms
-	fetchAtOnce = 64  // missing records asked for at once
+	batch       = 256      // commands executed before their records are posted
+	takeAtOnce  = 128      // (backup) slots drained, and records verified, in one step: some 0.1 ms of work,
+	takeBytes   = 16 << 10 // which so many bytes to be read, checked and forwarded are as well
+	fetchAtOnce = 64       // missing records asked for at once
 )
 
 // New makes the engine of a member whose store has been rebuilt from its log. Nothing is served before a view is formed.

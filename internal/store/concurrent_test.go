@@ -145,7 +145,7 @@ func readWhileEverythingMoves(t *testing.T, stop func(place)) {
 	wg.Go(func() { // the replica's loop
 		for !done.Load() || r.s.Installed() < p.s.Stable() {
 			r.s.Drain()
-			if len(r.s.Verify(nil, 64)) > 0 {
+			if len(r.s.Verify(nil, 64, 1<<40)) > 0 {
 				r.l.Commit()
 			}
 			r.s.Install()

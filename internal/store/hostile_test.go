@@ -58,7 +58,7 @@ func FuzzHostileSlots(f *testing.F) {
 			if value, v, _, _ := r.s.ReadAt([]byte("key"), nil); v == Hit {
 				t.Fatalf("reads %q", value)
 			}
-			if recs := r.s.Verify(nil, 1000); len(recs) > 0 {
+			if recs := r.s.Verify(nil, 1000, 1<<40); len(recs) > 0 {
 				t.Fatalf("%+v was taken for verified", recs)
 			}
 			r.s.Missing(nil, 1000)

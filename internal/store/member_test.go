@@ -129,7 +129,7 @@ func (r *member) deliver(p *member, s uint64, recs ...plog.Rec) {
 	}
 	r.s.Drain()
 	r.s.SetStable(s)
-	r.s.Verify(nil, 1<<20)
+	r.s.Verify(nil, 1<<20, 1<<40)
 	r.s.Install()
 }
 

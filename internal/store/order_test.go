@@ -110,7 +110,7 @@ func installedBehindFlush(p, r *member) error {
 	r.s.Drain()
 	r.s.SetStable(rec.Seq)
 	r.once(betweenFlushAndChain, func() {
-		r.s.Verify(nil, 2)
+		r.s.Verify(nil, 2, 1<<40)
 		r.s.Install()
 	})
 	if got := r.read("key"); got != "=new" {
@@ -138,7 +138,7 @@ func installedBetweenLookups(p, r *member) error {
 	// The record is pending and stable. A reader that has looked at the index first would find it nowhere.
 	r.s.SetStable(rec.Seq)
 	r.once(betweenPendingAndIndex, func() {
-		r.s.Verify(nil, 1)
+		r.s.Verify(nil, 1, 1<<40)
 		r.s.Install()
 	})
 	if got := r.read("key"); got != "=new" {
@@ -157,7 +157,7 @@ func readWhileInstalling(p, r *member) (err error) {
 	r.deliverSlot(p, rec, 0)
 	r.s.Drain()
 	r.s.SetStable(rec.Seq)
-	r.s.Verify(nil, 1)
+	r.s.Verify(nil, 1, 1<<40)
 	read := false
 	r.once(betweenIndexAndInstalled, func() {
 		read = true

@@ -112,13 +112,14 @@ func (s *Store) bucket(r plog.Rec) uint64 {
 	return max(s.folded(r.Hash), 1) // a slot of hash 0 is malformed; its record does not verify
 }
 
-// Verify extends the log by the pending records behind its end whose bytes are here and verify, at most limit, and appends
-// them to dst. The engine calls the log's Commit afterwards. The loop.
-func (s *Store) Verify(dst []plog.Rec, limit int) []plog.Rec {
+// Verify extends the log by the pending records behind its end whose bytes are here and verify, and appends them to dst: at
+// most limit, and none behind that with which they are bytes long. The engine calls the log's Commit afterwards. The loop.
+func (s *Store) Verify(dst []plog.Rec, limit int, bytes uint64) []plog.Rec {
 	p := &s.pending
+	var n uint64
 	for range limit {
 		seq := s.l.End() + 1
-		if seq > p.drained.Load() || s.fault != nil {
+		if n >= bytes || seq > p.drained.Load() || s.fault != nil {
 			break
 		}
 		r, ok := p.get(seq)
@@ -130,6 +131,7 @@ func (s *Store) Verify(dst []plog.Rec, limit int) []plog.Rec {
 			break
 		}
 		dst = append(dst, r.Rec)
+		n += uint64(r.Len)
 	}
 	return dst
 }

@@ -123,10 +123,11 @@ func (m *replicaMachine) Drain(t *rapid.T) {
 func (m *replicaMachine) Verify(t *rapid.T) {
 	from := m.r.l.End()
 	limit := rapid.IntRange(1, 40).Draw(t, "limit")
-	recs := m.r.s.Verify(nil, limit)
+	bytes := rapid.Uint64Range(1, 1<<12).Draw(t, "bytes")
+	recs := m.r.s.Verify(nil, limit, bytes)
 	end := from
-	for end < m.r.s.Drained() && m.here(end+1) && end < from+uint64(limit) {
-		end++
+	for n := uint64(0); end < m.r.s.Drained() && m.here(end+1) && end < from+uint64(limit) && n < bytes; end++ {
+		n += uint64(m.model.recs[end].Len)
 	}
 	if m.r.l.End() != end || uint64(len(recs)) != end-from || m.r.s.Fault() != nil {
 		t.Fatalf("verified %d records up to %d, want up to %d; fault %v", len(recs), m.r.l.End(), end, m.r.s.Fault())
@@ -220,7 +221,7 @@ func (m *replicaMachine) makeRoom(t *rapid.T) {
 		m.r.deliverBytes(m.p, r)
 	}
 	before := m.r.s.Installed()
-	m.r.s.Verify(nil, 1<<20)
+	m.r.s.Verify(nil, 1<<20, 1<<40)
 	m.r.l.Commit()
 	m.r.s.Install()
 	if m.r.s.Installed() == before {

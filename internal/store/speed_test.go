@@ -83,7 +83,7 @@ func (c *pair) carry() {
 func (c *pair) take(dst []plog.Rec) {
 	c.r.s.Drain()
 	c.r.s.SetStable(c.p.l.End())
-	c.r.s.Verify(dst[:0], 1<<20)
+	c.r.s.Verify(dst[:0], 1<<20, 1<<40)
 	c.r.l.Commit()
 	c.r.s.Install()
 }
