@@ -222,8 +222,9 @@ func lossOfPower(t *testing.T, seed uint64, s mirror.Strategy, v variant) (losse
 func TestLossOfPower(t *testing.T) {
 	for _, s := range mirror.Strategies {
 		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
 			losses := 0
-			for seed := range uint64(150) {
+			for seed := range uint64(100) {
 				n, wrong := lossOfPower(t, seed, s, variant{})
 				if losses += n; wrong != nil {
 					t.Fatal(wrong)

@@ -133,6 +133,7 @@ func walk(t *testing.T, tx small, s mirror.Strategy, net simfab.Options, edit fu
 func TestEveryLossOfPower(t *testing.T) {
 	for _, s := range mirrored {
 		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
 			runs, memories := 0, 0
 			for i, tx := range append(slices.Clone(smalls), larger...) {
 				for _, net := range []simfab.Options{{Relaxed: true}, {Relaxed: true, Late: true}} {

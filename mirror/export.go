@@ -178,7 +178,7 @@ func (x *Export) Serve(ctx context.Context) error {
 const respite = 10 * time.Millisecond
 
 // lookout is how often Serve looks at its context: nothing rings for that.
-const lookout = 100 * time.Millisecond
+const lookout = 20 * time.Millisecond
 
 // server holds the accepted connections for as long as they live.
 type server struct {

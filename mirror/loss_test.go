@@ -150,6 +150,7 @@ func TestManyWritesAreNotForgotten(t *testing.T) {
 func TestComesAndGoes(t *testing.T) {
 	for _, s := range mirrored {
 		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
 			for seed := range uint64(40) {
 				rng := rand.New(rand.NewPCG(seed, 11))
 				w := mirrortest.New(t, mirrortest.Options{Mirrors: 2, Size: 256 << 10, Seed: seed, Net: simfab.Options{Relaxed: true, Late: rng.IntN(2) == 0}})

@@ -16,6 +16,7 @@ func TestNewestCopyHasEverything(t *testing.T) {
 	const mirrors = 3
 	for _, s := range mirrored {
 		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
 			losses, compared := 0, 0
 			for seed := range uint64(60) {
 				rng := rand.New(rand.NewPCG(seed, 13))

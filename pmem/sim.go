@@ -31,8 +31,8 @@ import (
 //	EADR                    Fence, for all of the memory; also Sync
 //
 // Two things are kinder than the hardware. Only values that are in the view when a method is called are ever seen: a value
-// that was stored and overwritten between two calls is not. And the model does not know threads: a Fence covers what any
-// goroutine has persisted.
+// that was stored and overwritten between two calls is not. And the model knows only the threads that it is told of
+// ([Simulated.As]): of others, a Fence covers what any has persisted.
 //
 // Any goroutine may call any method. Persist, CopyNT and Fence are as fast as what they cover, apart from Fence in EADR,
 // which copies the memory, as Crash and Evict do.
@@ -43,6 +43,7 @@ type Simulated struct {
 	rng      rand.PCG
 	view     []line          // the bytes of region, as lines
 	image    []line          // durable for certain
+	thread   int             // whose calls these are
 	inFlight []snapshot      // persisted and not yet fenced, in order
 	evicted  map[uint64]line // what may have become durable by chance, of lines not fenced since
 }
@@ -52,8 +53,9 @@ type line [lineSize / 8]uint64
 
 // snapshot is what a line held when it was persisted.
 type snapshot struct {
-	at   uint64 // index of the line
-	held line
+	at     uint64 // index of the line
+	thread int    // that persisted it
+	held   line
 }
 
 var _ Memory = (*Simulated)(nil)
@@ -88,7 +90,7 @@ func (s *Simulated) persist(off, n uint64) {
 	first, end := off/lineSize, (off+n+lineSize-1)/lineSize
 	if s.domain == ADR {
 		for at := first; at < end; at++ {
-			s.inFlight = append(s.inFlight, snapshot{at, s.look(at)})
+			s.inFlight = append(s.inFlight, snapshot{at, s.thread, s.look(at)})
 		}
 	}
 	s.evictNear(first, end)
@@ -111,15 +113,35 @@ func (s *Simulated) Fence() {
 	defer s.mu.Unlock()
 	switch s.domain {
 	case ADR:
-		for _, p := range s.inFlight {
-			s.image[p.at] = p.held
-			delete(s.evicted, p.at)
-		}
-		s.inFlight = s.inFlight[:0]
+		s.arrive()
 	case EADR:
 		s.settle(0, uint64(len(s.view)))
 	}
 	s.evictNear(0, uint64(len(s.view)))
+}
+
+// arrive makes durable what this thread has persisted.
+func (s *Simulated) arrive() {
+	others := s.inFlight[:0]
+	for _, p := range s.inFlight {
+		if p.thread != s.thread {
+			others = append(others, p)
+			continue
+		}
+		s.image[p.at] = p.held
+		delete(s.evicted, p.at)
+		// What another thread persisted of the line before is part of that.
+		others = slices.DeleteFunc(others, func(o snapshot) bool { return o.at == p.at })
+	}
+	s.inFlight = others
+}
+
+// As says whose calls those that follow are, for programs that let threads take turns: a Fence then covers what its own thread has
+// persisted, and nothing of the others'. A new memory's are those of thread 0.
+func (s *Simulated) As(thread int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.thread = thread
 }
 
 // Sync implements [Memory]. It returns nil.

@@ -427,3 +427,39 @@ func TestCrashEach(t *testing.T) {
 		}
 	}
 }
+
+// TestFenceIsItsThreads: a Fence covers what its own thread has persisted; what another one persisted of the same line before goes with
+// it, and is never put over what is newer.
+func TestFenceIsItsThreads(t *testing.T) {
+	m := Simulate(128, ADR, 1)
+	put := func(thread int, off, v uint64) {
+		m.As(thread)
+		m.Store64(off, v)
+		m.Persist(off, 8)
+	}
+	fence := func(thread int) {
+		m.As(thread)
+		m.Fence()
+	}
+	want := func(what string, first, second uint64) {
+		t.Helper()
+		if c := m.CrashDurable(); c.Load64(0) != first || c.Load64(64) != second {
+			t.Errorf("%s: %d and %d are durable, want %d and %d", what, c.Load64(0), c.Load64(64), first, second)
+		}
+	}
+	put(1, 0, 1)
+	put(2, 64, 2)
+	fence(2)
+	want("a fence of thread 2", 0, 2)
+	put(2, 0, 3)
+	fence(2)
+	want("of the line that thread 1 has persisted before", 3, 2)
+	fence(1)
+	want("thread 1's own", 3, 2)
+	put(1, 0, 4)
+	put(2, 0, 5)
+	fence(1)
+	want("of what is older than another's", 4, 2)
+	fence(2)
+	want("and of the newer one", 5, 2)
+}

@@ -1,5 +1,5 @@
 // Package mirrortest loses power under programs that mirror their memory. A [World] is a primary and its mirrors with
-// simulated persistent memory on a simulated network, all in one goroutine; at every [World.Point] a test may take what a loss of power would
+// simulated persistent memory on a simulated network, all in one goroutine (several threads of a program take turns: [World.Interleave]); at every [World.Point] a test may take what a loss of power would
 // leave on each side, let the program's own recovery run on it, and check.
 //
 //	w := mirrortest.New(t, mirrortest.Options{Size: 64 << 10, Seed: seed})
@@ -48,6 +48,8 @@ type World struct {
 	t       testing.TB
 	opts    Options
 	inPoint bool
+	turn    func() // lets another thread go on; nil: there is one
+	event   bool   // what happens is the network's doing, not a thread's
 }
 
 // ErrStuck is why a mirror is lost when nothing can happen on the network any more.
@@ -125,17 +127,28 @@ func (w *World) Open(o mirror.Options) *mirror.Region {
 	return r
 }
 
-// Idle lets one thing happen on the network.
+// Idle lets one thing happen on the network; or, beside other threads, lets one of them go on.
 func (w *World) Idle() error {
+	if w.turn != nil && w.Rng.IntN(2) == 0 {
+		w.turn()
+		return nil
+	}
 	if w.Next != nil {
 		if err := w.Next(); err != nil {
 			return err
 		}
-	} else if !w.Net.Step(w.Rng) {
+	} else if !w.step() {
 		return ErrStuck
 	}
 	w.point()
 	return nil
+}
+
+// step lets a random thing happen on the network. False: nothing can.
+func (w *World) step() bool {
+	w.event = true
+	defer func() { w.event = false }()
+	return w.Net.Step(w.Rng)
 }
 
 // Settle lets everything happen that can.
@@ -145,14 +158,19 @@ func (w *World) Settle() {
 	}
 }
 
-// point calls Point, unless it is what the program does now.
+// point calls Point, unless it is what the program does now; and other threads may go on here.
 func (w *World) point() {
-	if w.Point == nil || w.inPoint {
+	if w.inPoint {
 		return
 	}
-	w.inPoint = true
-	defer func() { w.inPoint = false }()
-	w.Point()
+	if w.Point != nil {
+		w.inPoint = true
+		w.Point()
+		w.inPoint = false
+	}
+	if w.turn != nil && !w.event && w.Rng.IntN(4) == 0 {
+		w.turn()
+	}
 }
 
 // Alone opens what a loss of power left of one side, as a failover does, without mirrors.
