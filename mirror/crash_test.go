@@ -224,7 +224,7 @@ func TestLossOfPower(t *testing.T) {
 		t.Run(s.String(), func(t *testing.T) {
 			t.Parallel()
 			losses := 0
-			for seed := range uint64(100) {
+			for seed := range uint64(130) {
 				n, wrong := lossOfPower(t, seed, s, variant{})
 				if losses += n; wrong != nil {
 					t.Fatal(wrong)
