@@ -299,3 +299,69 @@ func TestCrashWhileATornGroupIsCut(t *testing.T) {
 		}
 	}
 }
+
+// A process ends in the middle of recovery, after it has cleared what it cuts and before that is durable. The next one finds
+// zeros there, and has to make them durable all the same: a loss of power would bring back what was cut.
+func TestWhatIsCutStaysCut(t *testing.T) {
+	type ended struct{}
+	points, cleared := 0, 0
+	for again := true; again; points++ {
+		m := pmem.Simulate(smallGeometry.Size(), pmem.ADR, 1)
+		must(t, Format(m, smallGeometry, testIdentity))
+		l := reopen(t, m)
+		enter(t, l, 1)
+		tail := put(t, l, "a", 100).End()
+		appendRecord(t, l, &Record{Kind: Put, Key: []byte("half")})
+		l.Commit()
+		m.Fence()
+
+		steps := 0
+		b := &breakable{Simulated: m, step: func() {
+			if steps++; steps > points {
+				panic(ended{})
+			}
+		}}
+		again = func() (survived bool) {
+			defer func() { survived = recover() != nil }()
+			reopen(t, b)
+			return false
+		}()
+		m = m.ProcessCrash()
+		at := smallGeometry.Arena() + tail
+		if allZero(m.Bytes()[at:at+RecordHeaderSize]) && !allZero(m.Image()[at:at+RecordHeaderSize]) {
+			cleared++
+		}
+		if end := reopen(t, m).End(); end != 1 {
+			t.Fatalf("ended at step %d: recovered to %d", points, end)
+		}
+		if image := m.CrashDurable(); !allZero(image.Bytes()[at : at+RecordHeaderSize]) {
+			t.Fatalf("ended at step %d: what was cut is back after a loss of power", points)
+		}
+	}
+	if cleared == 0 {
+		t.Fatalf("%d points, and at none was it cleared and not durable: the test is void", points)
+	}
+}
+
+// What a process has stored of the durable end may not be durable yet when it ends. The next one does not store it again,
+// and has to make it durable: damage in what it covers would be taken for records that were never promised.
+func TestRecoverFlushesTheDurableEnd(t *testing.T) {
+	m := pmem.Simulate(smallGeometry.Size(), pmem.ADR, 1)
+	must(t, Format(m, smallGeometry, testIdentity))
+	l := reopen(t, m)
+	enter(t, l, 1)
+	put(t, l, "a", 100)
+	l.Commit()
+	m = m.ProcessCrash()
+	durable := func() uint64 {
+		_, end := SplitWord(ControlOf(m.CrashDurable(), smallGeometry).Durable())
+		return end
+	}
+	if durable() == 1 {
+		t.Fatal("the durable end was durable at once: the test is void")
+	}
+	reopen(t, m)
+	if end := durable(); end != 1 {
+		t.Fatalf("after recovery a loss of power leaves a durable end of %d, want 1", end)
+	}
+}

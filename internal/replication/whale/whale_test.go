@@ -304,3 +304,28 @@ func TestABackupThatLacksRecordsReportsWholeGroups(t *testing.T) {
 		t.Errorf("reported %d durable by a backup that lacks nothing, want 10", got)
 	}
 }
+
+// The part of a group that is held is not reported: a restart would cut it, and P would have told everybody that it is
+// everywhere.
+func TestABackupReportsWholeGroups(t *testing.T) {
+	s := begin(t, 2, 0, 0, 0, 0)
+	recs := records(1, 64, 64, 64, 64, 64)
+	recs[1].Flags &^= plog.GroupEnd // 1, then 2 and 3, then the beginning of another
+	recs[3].Flags &^= plog.GroupEnd
+	held := func(n int, want uint64) {
+		t.Helper()
+		s.step(replication.Input{Drained: 4, Appended: recs[n-1 : n]})
+		s.step(replication.Input{Drained: 4, Idle: true})
+		if got := s.out.Report.Durable; s.out.HasReport && got != want {
+			t.Errorf("with the records up to %d, %d are reported durable, want %d", n, got, want)
+		}
+	}
+	held(1, 1)
+	held(2, 1)
+	held(3, 3)
+	held(4, 3)
+	asked := replication.Input{Drained: 4, Asked: 1, Idle: true}
+	if s.step(asked); !s.out.HasReport || s.out.Report.Durable != 3 {
+		t.Errorf("when asked, %+v is reported, want 3 durable", s.out.Report)
+	}
+}
