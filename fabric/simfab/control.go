@@ -217,6 +217,11 @@ func (n *Network) Break(a, b string) {
 // Crash ends the endpoint's process: its connections are lost, its keys are gone, and nothing that has not landed at it or
 // was posted by it lands (to have some of it land, deliver that first). Peers to which the way is held notice at its
 // release. Its memory is the caller's, who may take from it what a crash leaves. [Network.Endpoint] starts it again.
+//
+// It may be called at any point, also from OnLand and OnPost, hence in the middle of what a member does: an operation that was
+// about to land does not, what the member posts on fails, and peers find the loss when they poll. A process that goes on
+// after its own end is the caller's affair. One way to end it there is a panic out of its memory: that never leaves an
+// operation half posted, since posting does no more with memory than read it (but for [Options].Auto).
 func (n *Network) Crash(name string) {
 	if ep := n.endpoints[name]; ep != nil {
 		n.logf("crash %s", name)

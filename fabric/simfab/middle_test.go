@@ -202,6 +202,38 @@ func TestRevokeLater(t *testing.T) {
 	}
 }
 
+// Nor does it matter to who posts that its own process or its peer's ends there.
+func TestCrashWhilePosting(t *testing.T) {
+	for _, who := range []string{"A", "B"} {
+		for _, late := range []bool{false, true} {
+			var n *simfab.Network
+			n = simfab.New(simfab.Options{Late: late, OnPost: func(e simfab.Event) {
+				if e.OpID == 2 {
+					n.Crash(who)
+				}
+			}})
+			from, to := pmem.Heap(64), pmem.Heap(64)
+			from.Bytes()[0] = 1
+			local, _ := n.Endpoint("A").Register(from, 0, 64, fabric.LocalOnly)
+			key, _ := n.Endpoint("B").Register(to, 0, 64, every)
+			ab, _ := n.Connect("A", "B")
+			var ops []fabric.Op
+			for id := range uint64(4) {
+				ops = append(ops, fabric.Op{Kind: fabric.Write, Flags: fabric.Signaled, ID: id + 1, Local: fabric.Span{Key: local}, Remote: fabric.Addr{Key: key}, Len: 64})
+			}
+			if taken := ab.Post(ops); taken != len(ops) {
+				t.Fatalf("%s ends: %d operations were taken", who, taken)
+			}
+			n.DeliverAll()
+			var done [8]fabric.Completion
+			count := ab.Poll(done[:])
+			if to.Bytes()[0] != 0 || len(n.Pending()) != 0 || count != len(ops) || done[3].Err == nil {
+				t.Errorf("%s ends, late %v: landed %d, %d wait, completions %+v", who, late, to.Bytes()[0], len(n.Pending()), done[:count])
+			}
+		}
+	}
+}
+
 // A driver may end a process, or lose a connection, while it hears of what lands: nothing of that lands then.
 func TestCrashWhileLanding(t *testing.T) {
 	for name, end := range map[string]func(*simfab.Network){
