@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -30,6 +31,7 @@ type workloadFlags struct {
 	threads      int
 	transactions int
 	seed         uint64
+	think        time.Duration
 	transact     transact.Params
 }
 
@@ -39,6 +41,7 @@ func (f *workloadFlags) bind(fl *pflag.FlagSet) {
 	fl.IntVar(&f.threads, "threads", 0, "threads; 0: as many as the workload says")
 	fl.IntVar(&f.transactions, "transactions", 0, "transactions of each thread; 0: as many as give a run enough epochs")
 	fl.Uint64Var(&f.seed, "seed", 1, "seed of everything that varies")
+	fl.DurationVar(&f.think, "think", 0, "applications of whisper: computation besides each transaction or request; 0: as each says (none to 2 us)")
 	def := transact.Default()
 	fl.IntVar(&f.transact.Epochs, "epochs", def.Epochs, "custom: epochs of a transaction")
 	fl.IntVar(&f.transact.Writes, "writes", def.Writes, "custom: writes of an epoch")
@@ -53,6 +56,16 @@ var shapes = []string{"epochs", "writes", "bytes", "reads", "compute", "span"}
 
 // chosen are the workloads that the flags name.
 func (f *workloadFlags) chosen(fl *pflag.FlagSet) ([]mirroreval.Group, error) {
+	groups, err := f.named(fl)
+	if err == nil && f.think != 0 {
+		if groups, err = mirroreval.Thinking(groups, f.think); err != nil {
+			err = fmt.Errorf("--think: %w", err)
+		}
+	}
+	return groups, err
+}
+
+func (f *workloadFlags) named(fl *pflag.FlagSet) ([]mirroreval.Group, error) {
 	if f.threads < 0 || f.transactions < 0 {
 		return nil, errors.New("--threads and --transactions count: want 0 or more")
 	}

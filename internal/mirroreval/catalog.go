@@ -1,9 +1,11 @@
 package mirroreval
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"whale/workload"
 	"whale/workload/transact"
@@ -48,6 +50,33 @@ type named struct {
 }
 
 func (n named) Name() string { return n.name }
+
+// Thinking is the groups with applications of the suite that compute for so long besides each transaction or request. Errors: there is
+// none of them among the workloads; a time that they do not take.
+func Thinking(groups []Group, think time.Duration) ([]Group, error) {
+	found := false
+	for i, g := range groups {
+		if g.Name != "whisper" {
+			continue
+		}
+		groups[i].Workloads = nil
+		for _, w := range g.Workloads {
+			a, err := whisper.Find(w.Name())
+			if err != nil {
+				return nil, err
+			}
+			if w, err = a.With(think); err != nil {
+				return nil, err
+			}
+			groups[i].Workloads = append(groups[i].Workloads, w)
+			found = true
+		}
+	}
+	if !found {
+		return nil, errors.New("none of these workloads is an application of the WHISPER suite, which alone can be told how long to compute")
+	}
+	return groups, nil
+}
 
 // Names lists all groups and workloads of the catalog.
 func Names() (names []string) {

@@ -11,6 +11,7 @@ import (
 	"io"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"whale/mirror"
 	"whale/pmem"
@@ -21,9 +22,21 @@ import (
 
 // Application is one of the suite.
 type Application struct {
-	New      func() workload.Workload // with default parameters
+	with     func(think time.Duration) (workload.Workload, error)
 	Measured Measured
 }
+
+// New is the application with default parameters.
+func (a Application) New() workload.Workload {
+	w, err := a.with(0)
+	if err != nil {
+		panic(err) // defaults
+	}
+	return w
+}
+
+// With is the application with default parameters, except for what it computes besides each transaction or request; 0: the default.
+func (a Application) With(think time.Duration) (workload.Workload, error) { return a.with(think) }
 
 // Measured are figures of the original, as text: "" where there is none. "Recalled" ones rest on memory of the paper.
 type Measured struct {

@@ -3,7 +3,11 @@ package whisper_test
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"whale/mirror"
+	"whale/pmem"
+	"whale/workload"
 	"whale/workload/whisper"
 )
 
@@ -50,5 +54,46 @@ func TestFind(t *testing.T) {
 	}
 	if _, err := whisper.Find("nothing"); err == nil || !strings.Contains(err.Error(), "hashmap") {
 		t.Errorf("an application that is not there: %v", err)
+	}
+}
+
+// counting is a machine that adds up what it is told to compute.
+type counting struct {
+	workload.Real
+	total *time.Duration
+}
+
+func (c counting) Compute(d time.Duration) { *c.total += d }
+
+// TestThink: every application computes besides its transactions as long as it is told.
+func TestThink(t *testing.T) {
+	const n, think = 5, time.Millisecond
+	for _, a := range whisper.Applications {
+		w, err := a.With(think)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := pmem.HeapOf((mirror.HeadSize+w.Size()+63)&^63, pmem.ADR)
+		r, err := mirror.Open(t.Context(), m, nil, nil, mirror.Options{Threads: w.Threads()})
+		if err == nil {
+			err = w.Prepare(r)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := w.Open(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var total time.Duration
+		if err := p.Run(workload.NewThread(0, 1, counting{total: &total}), n); err != nil {
+			t.Fatal(err)
+		}
+		if total < n*think || total%think != 0 {
+			t.Errorf("%s computed for %v in %d transactions, want %v for each of them or of their requests", w.Name(), total, n, think)
+		}
+		if w, err := a.With(-1); err == nil {
+			t.Errorf("%s computes for less than no time", w.Name())
+		}
 	}
 }

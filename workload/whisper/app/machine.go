@@ -11,3 +11,10 @@ type Still struct{ workload.Real }
 
 // Compute returns at once.
 func (Still) Compute(time.Duration) {}
+
+// Think pays for what a program computes besides a transaction, if anything.
+func Think(t *workload.Thread, d time.Duration) {
+	if d > 0 {
+		t.Compute(d)
+	}
+}

@@ -7,6 +7,7 @@ package fsload
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"whale/mirror"
 	"whale/mirror/ptx"
@@ -28,7 +29,8 @@ const (
 // Params are how much there is. Those that are zero get their default.
 type Params struct {
 	Threads int
-	Files   int // of a thread: NFS, Exim: files it keeps; MySQL: pages of its table
+	Files   int           // of a thread: NFS, Exim: files it keeps; MySQL: pages of its table
+	Think   time.Duration // work besides an operation; default: none
 }
 
 // load is what a server does.
@@ -77,8 +79,8 @@ func New(s Server, p Params) (*Load, error) {
 	if p.Files == 0 {
 		p.Files = def.Files
 	}
-	if p.Threads < 1 || p.Threads > 16 || p.Files < 1 || p.Files > 1<<16 {
-		return nil, fmt.Errorf("%s: %d threads, %d files: want 1 to 16, and 1 to %d", servers[s].name, p.Threads, p.Files, 1<<16)
+	if p.Threads < 1 || p.Threads > 16 || p.Files < 1 || p.Files > 1<<16 || p.Think < 0 {
+		return nil, fmt.Errorf("%s: %d threads, %d files, think %v: want 1 to 16, 1 to %d, and 0 or more", servers[s].name, p.Threads, p.Files, p.Think, 1<<16)
 	}
 	return &Load{s, p}, nil
 }
@@ -166,6 +168,7 @@ func (p *program) do(t *workload.Thread, thread int, f func(*step) error) error 
 // Run implements workload.Program.
 func (p *program) Run(t *workload.Thread, n int) error {
 	for range n {
+		app.Think(t, p.w.p.Think)
 		if err := p.do(t, t.Index%p.w.p.Threads, p.load.draw(t)); err != nil {
 			return err
 		}

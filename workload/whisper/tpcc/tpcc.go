@@ -8,6 +8,7 @@ package tpcc
 import (
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"whale/mirror"
 	"whale/mirror/ptx"
@@ -19,10 +20,11 @@ import (
 // Params are how large the database is, and how many use it. Those that are zero get their default.
 type Params struct {
 	Warehouses int
-	Items      int // the specification's: 100000
-	Customers  int // of a district; the specification's: 3000
-	Threads    int // each is the terminals of one warehouse: number of the thread modulo warehouses
-	Spare      int // KiB for what transactions add: about 1.4 for each order
+	Items      int           // the specification's: 100000
+	Customers  int           // of a district; the specification's: 3000
+	Threads    int           // each is the terminals of one warehouse: number of the thread modulo warehouses
+	Spare      int           // KiB for what transactions add: about 1.4 for each order
+	Think      time.Duration // work besides a transaction; default: none
 }
 
 // Default is one warehouse and one thread, as in what was measured of WHISPER.
@@ -51,6 +53,9 @@ func New(p Params) (*TPCC, error) {
 		if *v.at < v.min || *v.at > v.max {
 			return nil, fmt.Errorf("tpcc: %s = %d: want %d to %d", v.name, *v.at, v.min, v.max)
 		}
+	}
+	if p.Think < 0 {
+		return nil, fmt.Errorf("tpcc: think = %v: want 0 or more", p.Think)
 	}
 	return &TPCC{p}, nil
 }
@@ -121,6 +126,7 @@ func (p *program) Run(t *workload.Thread, n int) error {
 		default:
 			f = p.drawStockLevel(g, home)
 		}
+		app.Think(t, p.p.Think)
 		if err := p.db.Run(t, f); err != nil && err != errRollback {
 			return err
 		}

@@ -7,6 +7,7 @@ package vacation
 import (
 	"fmt"
 	"math/rand/v2"
+	"time"
 
 	"whale/mirror"
 	"whale/mirror/ptx"
@@ -17,11 +18,12 @@ import (
 
 // Params are the benchmark's parameters, with the letters of the original's options.
 type Params struct {
-	Relations int // r: cars, flights, rooms and customers there can be, of each
-	Clients   int // c: threads
-	Queries   int // n: resources that an action looks at
-	Range     int // q: percentage of the relations that actions look at
-	User      int // u: percentage of actions that are bookings; half of the others remove customers, half change the offer
+	Relations int           // r: cars, flights, rooms and customers there can be, of each
+	Clients   int           // c: threads
+	Queries   int           // n: resources that an action looks at
+	Range     int           // q: percentage of the relations that actions look at
+	User      int           // u: percentage of actions that are bookings; half of the others remove customers, half change the offer
+	Think     time.Duration // work besides an action; default: none
 }
 
 // Default is the original's mix with much contention; with fewer relations than WHISPER's 4 million, so that a region is small.
@@ -49,6 +51,9 @@ func New(p Params) (*Vacation, error) {
 		if *v.at < 1 || *v.at > v.max {
 			return nil, fmt.Errorf("vacation: %s = %d: want 1 to %d", v.name, *v.at, v.max)
 		}
+	}
+	if p.Think < 0 {
+		return nil, fmt.Errorf("vacation: think = %v: want 0 or more", p.Think)
 	}
 	return &Vacation{p}, nil
 }
@@ -118,6 +123,7 @@ type program struct {
 // Run implements workload.Program.
 func (p *program) Run(t *workload.Thread, n int) error {
 	for range n {
+		app.Think(t, p.p.Think)
 		if err := p.mem.Run(t, p.draw(t.Rand)); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"time"
 
 	"whale/mirror"
 	"whale/mirror/ptx"
@@ -21,6 +22,7 @@ type Params struct {
 	Writes  int // percentage of transactions that write
 	Skew    int // theta of the Zipf distribution by which rows are drawn, in hundredths
 	Threads int
+	Think   time.Duration // work besides a transaction; default: none
 }
 
 // Default is WHISPER's mix.
@@ -48,6 +50,9 @@ func New(p Params) (*YCSB, error) {
 		if *v.at < 1 || *v.at > v.max {
 			return nil, fmt.Errorf("ycsb: %s = %d: want 1 to %d", v.name, *v.at, v.max)
 		}
+	}
+	if p.Think < 0 {
+		return nil, fmt.Errorf("ycsb: think = %v: want 0 or more", p.Think)
 	}
 	return &YCSB{p}, nil
 }
@@ -135,6 +140,7 @@ func (p *program) Run(t *workload.Thread, n int) error {
 		key := app.Mix(uint64(p.keys.draw(t.Rand.Float64()))) % uint64(p.p.Rows) // the popular ones are anywhere
 		version := t.Rand.Uint64()
 		write := t.Rand.IntN(100) < p.p.Writes
+		app.Think(t, p.p.Think)
 		err := p.db.Run(t, func(tx *relational.Tx) error {
 			row, err := p.users.Must(tx, key)
 			if err != nil {
