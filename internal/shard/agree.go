@@ -129,7 +129,7 @@ func (e *Engine) agree() bool {
 		if a.trouble == 0 {
 			a.trouble = e.now
 		}
-		if e.last()&^well != 0 && e.now < a.trouble+int64(e.cfg.Elastic.Patience) {
+		if e.mayReturn(e.last()&^well) && e.now < a.trouble+int64(e.cfg.Elastic.Patience) {
 			return false
 		}
 	}
@@ -172,6 +172,16 @@ func (e *Engine) last() uint64 {
 		return e.allLinks()
 	}
 	return set(e.agreed.record.Members)
+}
+
+// mayReturn tells whether there is somebody among the lost whom P has not been patient with: who is silent has had its time.
+func (e *Engine) mayReturn(lost uint64) bool {
+	for i := range e.links {
+		if lost>>i&1 != 0 && !e.silent(i) {
+			return true
+		}
+	}
+	return false
 }
 
 // well are the members of the view that P would form now: P itself, and of the others, first those of the present view, all

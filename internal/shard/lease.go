@@ -206,6 +206,9 @@ func (e *Engine) leaseGiven(from int, epoch uint32, token, length int64) bool {
 		}
 	}
 	serving := e.serving.Load()
+	if e.primary() && serving != 0 && epoch != serving && token > e.leasesFrom && e.change.target>>from&1 != 0 {
+		e.change.wanted = true // it was asked behind ACTIVE, and has left the view since
+	}
 	if serving == 0 || length == 0 || (epoch != serving || token < e.leasesFrom) && e.bad != FaultAnyLease {
 		return true
 	}

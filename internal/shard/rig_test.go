@@ -10,6 +10,7 @@ import (
 
 	"whale/fabric"
 	"whale/fabric/shm"
+	"whale/internal/cluster"
 	"whale/internal/command"
 	"whale/internal/plog"
 	"whale/internal/replication"
@@ -33,6 +34,11 @@ type rig struct {
 	mirrors    int
 	events     io.Writer
 	wall       [8]int64 // the members' wall clocks, unix ms
+
+	elastic Elastic // without a lease: the view is fixed
+	coord   cluster.Memory
+	deaf    bool // the coordinator hears nothing
+	mute    bool // and it does, but its answers are lost
 }
 
 type member struct {
@@ -82,7 +88,14 @@ func (r *rig) start(m *member) error {
 	for _, o := range r.members {
 		names = append(names, o.name)
 	}
+	var elastic *Elastic
+	if r.elastic.Lease > 0 {
+		c := r.elastic
+		c.Clock = func() int64 { return r.now }
+		elastic = &c
+	}
 	m.e, err = New(Config{
+		Elastic: elastic, Incarnation: 7,
 		Self: m.id, Members: names, Policy: r.policy, Mirrors: r.mirrors, CommandTimeout: time.Second, QueueLimit: 1 << 16,
 		Buffers: pmem.Heap(BufferSize(len(names))), Server: testServer{wall: &r.wall[m.id]}, Core: core,
 		Event: func(text string) {
@@ -104,9 +117,28 @@ func (r *rig) step() bool {
 			if m.e != nil && m.e.Step(r.now) {
 				again, moved = true, true
 			}
+			if m.e != nil && r.decide(m) {
+				again, moved = true, true
+			}
 		}
 	}
 	return moved
+}
+
+// decide carries out what a member proposes, if the coordinator answers.
+func (r *rig) decide(m *member) bool {
+	p, ok := m.e.Proposal()
+	if !ok {
+		return false
+	}
+	out := cluster.Outcome{ID: p.ID, Err: cluster.ErrUnknown}
+	if !r.deaf {
+		if did := p.Carry(context.Background(), &r.coord); !r.mute {
+			out = did
+		}
+	}
+	m.e.Decided(out)
+	return true
 }
 
 // request is a command with its own owner.
@@ -202,7 +234,7 @@ func (r *rig) untilServing() {
 		r.step()
 		serving := 0
 		for _, m := range r.members {
-			if m.e.Status().Serving {
+			if st := m.e.Status(); st.Serving && st.Leased {
 				serving++
 			}
 		}

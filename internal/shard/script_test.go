@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 
@@ -28,12 +29,19 @@ import (
 //	pending                   what is on the way
 //	where                     what of P's last record is at each member, and whether it is durable there
 //	tick 100ms                time passes
+//	pass 350ms                time passes in small steps, and whatever is under way arrives
 //	wall B1 1000              a member's wall clock shows 1000 ms; all begin at 0
 //	timers                    when the members have to be stepped although nothing arrives
 //	crash B1, restart B1      the process ends; starts again from its memory, and is connected
 //	poke B1 S 1 2            a word of an old epoch lands: S of epoch 1 is 2
+//	give B1 1 300ms           an answer of epoch 1 to what B1 asked P last lands: a lease of 300 ms
 //	break B1 P                a connection is lost; "connect B1 P" makes a new one
 //	form                      everything arrives until all serve
+//	cut B1, heal B1           nothing gets through to B1 and from it any more; what waited arrives
+//	hold B1->P, release B1->P the same in one direction
+//	coordinator deaf          nothing gets through to it any more; mute: nothing that it answers; well
+//	record                    the view record
+//	leases                    how long each member may answer reads, and what it has promised the others, in ms
 //
 // After each line the members run until nothing moves, and the answers that came are shown.
 
@@ -54,7 +62,7 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// newScriptRig is "cluster [members=3] [policy=mirror] [mirrors=1] [protocol=whale]".
+// newScriptRig is "cluster [members=3] [policy=mirror] [mirrors=1] [protocol=whale] [lease=0 patience=0]", the latter in ms.
 func newScriptRig(t *testing.T, d *datadriven.TestData, core whale.Fault, engine Fault) *simRig {
 	members, policy, mirrors := 3, "mirror", 1
 	d.MaybeScanArgs(t, "members", &members)
@@ -66,7 +74,11 @@ func newScriptRig(t *testing.T, d *datadriven.TestData, core whale.Fault, engine
 	}
 	protocol := "whale"
 	d.MaybeScanArgs(t, "protocol", &protocol)
-	s := newProtocolRig(t, protocol == "chain", members, p, mirrors, core, engine, simfab.Options{})
+	var lease, patience int
+	d.MaybeScanArgs(t, "lease", &lease)
+	d.MaybeScanArgs(t, "patience", &patience)
+	elastic := Elastic{Lease: time.Duration(lease) * time.Millisecond, Patience: time.Duration(patience) * time.Millisecond}
+	s := newElasticRig(t, elastic, protocol == "chain", members, p, mirrors, core, engine, simfab.Options{})
 	s.form()
 	s.story.Reset()
 	return s
@@ -111,6 +123,21 @@ func (s *simRig) line(w []string) {
 		var ms int64
 		fmt.Sscanf(w[1], "%dms", &ms)
 		s.now += ms * 1e6
+	case w[0] == "pass":
+		var ms int64
+		fmt.Sscanf(w[1], "%dms", &ms)
+		for ; ms > 0; ms -= 10 {
+			s.now += 10e6
+			for s.step() || s.net.DeliverAll() > 0 {
+			}
+		}
+	case w[0] == "give":
+		var epoch uint32
+		var ms int64
+		fmt.Sscan(w[2], &epoch)
+		fmt.Sscanf(w[3], "%dms", &ms)
+		e := s.member(w[1]).e
+		e.leaseGiven(0, epoch, e.leases[0].asked, ms*1e6)
 	case w[0] == "wall":
 		if _, err := fmt.Sscan(w[2], &s.wall[s.member(w[1]).id]); err != nil {
 			s.t.Fatal(err)
@@ -137,6 +164,37 @@ func (s *simRig) line(w []string) {
 		s.connect(s.member(w[1]), s.member(w[2]))
 	case w[0] == "form":
 		s.form()
+	case w[0] == "cut", w[0] == "heal":
+		for _, m := range s.members {
+			if m.name == w[1] {
+				continue
+			}
+			for _, way := range [][2]string{{m.name, w[1]}, {w[1], m.name}} {
+				if w[0] == "cut" {
+					s.net.Hold(way[0], way[1])
+				} else {
+					s.net.Release(way[0], way[1])
+				}
+			}
+		}
+	case w[0] == "coordinator":
+		s.deaf, s.mute = w[1] == "deaf", w[1] == "mute"
+	case w[0] == "hold", w[0] == "release":
+		from, to, _ := strings.Cut(w[1], "->")
+		if w[0] == "hold" {
+			s.net.Hold(from, to)
+		} else {
+			s.net.Release(from, to)
+		}
+	case w[0] == "record":
+		v, _ := s.coord.Read(s.t.Context())
+		fmt.Fprintf(&s.story, "  epoch %d, active %v, members %v, in sync %v\n", v.Epoch, v.Active(), v.Members, v.InSync)
+	case w[0] == "leases":
+		for _, m := range s.members {
+			if m.e != nil {
+				fmt.Fprintf(&s.story, "  %s %s\n", m.name, s.leases(m.e))
+			}
+		}
 	case w[0] == "poke":
 		var epoch uint32
 		var seq uint64
@@ -153,6 +211,23 @@ func (s *simRig) line(w []string) {
 	default:
 		s.t.Fatalf("a story has no line %q", strings.Join(w, " "))
 	}
+}
+
+// leases tells what a member holds and has promised.
+func (s *simRig) leases(e *Engine) string {
+	left := func(end int64) string {
+		if end == forever {
+			return "for ever"
+		}
+		return fmt.Sprintf("%d ms", max(end-s.now, 0)/1e6)
+	}
+	text := "may read: " + left(e.until.Load()) + "; promised:"
+	for i := range e.leases {
+		if i != e.cfg.Self && e.leases[i].promised > s.now {
+			text += fmt.Sprintf(" %s %s", s.members[i].name, left(e.leases[i].promised))
+		}
+	}
+	return text
 }
 
 func (s *simRig) ask(m *member, name string, args []string) {
@@ -238,6 +313,11 @@ func TestScriptsCatchBrokenVariants(t *testing.T) {
 		{"expiry", whale.FaultNone, FaultOwnClock},
 		{"policies", whale.FaultVisibleSlots, FaultNone},
 		{"trap11_words_of_another_epoch", whale.FaultNone, FaultAnyEpoch},
+		{"trap05_an_expelled_member", whale.FaultNone, FaultNoLeaseAside},
+		{"trap05_an_expelled_member", whale.FaultNone, FaultNoLeaseWait},
+		{"trap05_an_expelled_member", whale.FaultNone, FaultRenewExpelled},
+		{"trap11_leases_of_another_epoch", whale.FaultNone, FaultAnyLease},
+		{"elastic_restart_of_p", whale.FaultNone, FaultForgetPromises},
 	} {
 		t.Run(fmt.Sprintf("%s core=%d engine=%d", v.script, v.core, v.engine), func(t *testing.T) {
 			good, bad := playScript(t, v.script, whale.FaultNone, FaultNone), playScript(t, v.script, v.core, v.engine)

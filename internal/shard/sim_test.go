@@ -35,7 +35,11 @@ func newPolicyRig(t testing.TB, n int, policy replication.Policy, mirrors int, c
 }
 
 func newProtocolRig(t testing.TB, chain bool, n int, policy replication.Policy, mirrors int, core whale.Fault, engine Fault, options simfab.Options) *simRig {
-	s := &simRig{rig: rig{t: t, geo: smallGeometry, now: 1, chain: chain, fault: core, policy: policy, mirrors: mirrors}, net: simfab.New(options), engine: engine,
+	return newElasticRig(t, Elastic{}, chain, n, policy, mirrors, core, engine, options)
+}
+
+func newElasticRig(t testing.TB, elastic Elastic, chain bool, n int, policy replication.Policy, mirrors int, core whale.Fault, engine Fault, options simfab.Options) *simRig {
+	s := &simRig{rig: rig{t: t, elastic: elastic, geo: smallGeometry, now: 1, chain: chain, fault: core, policy: policy, mirrors: mirrors}, net: simfab.New(options), engine: engine,
 		clients: map[string]*command.Client{}, asked: map[string]*request{}, shown: map[string]bool{}}
 	s.events = &s.story
 	for i := range n {
@@ -188,6 +192,18 @@ func (s *simRig) crash(m *member) {
 	}
 }
 
+// holders are the members besides P at which a committed record has to be.
+func (s *simRig) holders() (m []*member) {
+	if s.elastic.Lease == 0 {
+		return s.members[1 : 1+s.policy.Mirrors(s.mirrors, len(s.members))]
+	}
+	v, _ := s.coord.Read(s.t.Context())
+	for _, r := range v.InSync[1:] {
+		m = append(m, s.members[r.ID])
+	}
+	return m
+}
+
 // check looks at the members' memories and says which invariant does not hold. It shares no code with the engine but the
 // layout.
 func (s *simRig) check() string {
@@ -207,7 +223,10 @@ func (s *simRig) check() string {
 		}
 		rec, _, _ := it.Next()
 		for _, b := range s.members[1:] {
-			if b.e == nil || !b.e.Status().Serving {
+			if b.e == nil {
+				continue
+			}
+			if st := b.e.Status(); !st.Serving || !st.Leased {
 				continue
 			}
 			slot, ok := plog.LoadSlot(b.mem, s.geo.SlotOff(seq))
@@ -215,7 +234,7 @@ func (s *simRig) check() string {
 				return fmt.Sprintf("KnownBeforeStable: S is %d, and the slot of %d is not visible at %s", stable, seq, b.name)
 			}
 		}
-		for _, m := range s.members[1 : 1+s.policy.Mirrors(s.mirrors, len(s.members))] {
+		for _, m := range s.holders() {
 			if !m.log.Verify(rec) {
 				return fmt.Sprintf("StableIsHeld: S is %d, and %s does not hold record %d", stable, m.name, seq)
 			}
