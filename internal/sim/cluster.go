@@ -135,6 +135,9 @@ func (r *run) build(rng *rand.Rand) error {
 	for i := range n {
 		m := &member{id: i, name: memberName(i), bufs: r.buffers(i)}
 		m.clock = clock{rate: (2*rng.Float64() - 1) * r.f.Drift / 1e6, wall: 1_700_000_000_000 + rng.Int64N(1000)}
+		if r.o.clocks != nil {
+			m.clock.rate = r.o.clocks[i]
+		}
 		r.check.set(m, 0)
 		if err := r.format(m, rng.Uint64()); err != nil {
 			return err

@@ -31,7 +31,8 @@ type Options struct {
 	Trace    io.Writer // the story of the run; nil: it is not told
 	Broken   Broken    // of tests only
 
-	histories bool // although there are no checks, clients must have seen what can be explained
+	histories bool      // although there are no checks, clients must have seen what can be explained
+	clocks    []float64 // how much too fast each member's clock runs, a part of a second in each, in place of what chance brings
 }
 
 // Broken takes rules away from the cluster, so that tests can show that a run notices.
