@@ -52,8 +52,6 @@ func TestBrokenVariantsAreFound(t *testing.T) {
 		{"sent again", Broken{Engine: shard.FaultSendAgain}, nil, 60},
 		{"unknown is called not executed", Broken{Engine: shard.FaultNotExecuted}, nil, 60},
 		{"EXEC forgets WATCH", Broken{Engine: shard.FaultStampNow}, nil, 60},
-		{"a backup's loop reads without a lease", Broken{Engine: shard.FaultNoLease}, func(c *Cluster) { leased(c); c.Protocol = "chain" }, 60},
-		{"a backup reads aside without a lease", Broken{Engine: shard.FaultNoLeaseAside}, leased, 120},
 		{"P reads without leases", Broken{Engine: shard.FaultNoLeaseAtP}, leased, 60},
 		{"trap 5: leases are not waited out", Broken{Engine: shard.FaultNoLeaseWait}, leased, 60},
 		{"a restarted P forgets its promises", Broken{Engine: shard.FaultForgetPromises}, leased, 60},
