@@ -50,6 +50,7 @@ type conn struct {
 	sent  int // of out.Buf
 	usual int // bytes of the last batch of replies: the next one will need as much
 
+	rearm   bool // there may be more to read, of which the poller does not tell by itself
 	touched bool // is in reactor.touched
 	eof     bool // the client sends no more: answer what it asked, then close
 	closing bool // nothing more is parsed: send what is there, then close
@@ -69,6 +70,21 @@ func (c *conn) wantsRead() bool {
 	}
 	// Full. What is consumed makes room; a buffer is grown only for a command that is not whole, never to queue whole ones.
 	return c.r > 0 || !c.paused()
+}
+
+// interest is what the poller is to wait for. It reports by edges, which costs less; but with TLS what was read is not what
+// the socket had, and it reports by level.
+func (c *conn) interest() (want poller.Interest) {
+	if c.secure == nil {
+		want = poller.Edge
+	}
+	if c.wantsRead() {
+		want |= poller.Readable
+	}
+	if c.unsent() > 0 {
+		want |= poller.Writable
+	}
+	return want
 }
 
 // paused: whole commands may be waiting in the buffer, and are not to be parsed now.
@@ -102,6 +118,7 @@ func (c *conn) write(b []byte) (int, error) {
 // fill reads once. It returns false when the connection is broken.
 func (c *conn) fill() bool {
 	if !c.wantsRead() {
+		c.rearm = true
 		// Not waited for, and yet an event: the connection was reset, or closed in both directions.
 		return c.watched&poller.Readable != 0
 	}
@@ -116,7 +133,9 @@ func (c *conn) fill() bool {
 		c.eof = true
 		return true
 	}
-	c.w += n
+	if c.w += n; c.w == len(c.in) {
+		c.rearm = true
+	}
 	c.reactor.counts.in += uint64(n)
 	if c.w == len(c.in) && c.chunk < maxRead {
 		c.chunk *= 2

@@ -217,7 +217,7 @@ func (r *reactor) finish() {
 func (r *reactor) adopt(c *conn) {
 	c.chunk = minBuffer
 	c.parser.Limits = r.limits
-	c.watched = poller.Readable
+	c.watched = c.interest()
 	for len(r.conns) <= c.fd {
 		r.conns = append(r.conns, nil)
 	}
@@ -242,6 +242,7 @@ func (r *reactor) handle(ev poller.Event) {
 			r.drop(c, "")
 			return
 		}
+		c.rearm = c.rearm || ev.Ended && !c.eof
 		c.parse()
 	}
 	r.touch(c) // also when nothing can be done: the poller must not report the same again
@@ -412,16 +413,12 @@ func (r *reactor) serveOne(c *conn) {
 	r.watch(c)
 }
 
-// watch tells the poller what c waits for, if that has changed.
+// watch tells the poller what c waits for, if that has changed or the poller is to look again.
 func (r *reactor) watch(c *conn) {
-	var want poller.Interest
-	if c.wantsRead() {
-		want |= poller.Readable
-	}
-	if c.unsent() > 0 {
-		want |= poller.Writable
-	}
-	if want == c.watched {
+	want := c.interest()
+	again := c.rearm && want&poller.Readable != 0
+	c.rearm = false
+	if want == c.watched && !again {
 		return
 	}
 	if err := r.poll.Modify(c.fd, want); err != nil {

@@ -22,16 +22,22 @@ type Interest uint32
 const (
 	Readable Interest = unix.EPOLLIN | unix.EPOLLRDHUP
 	Writable Interest = unix.EPOLLOUT
+
+	// Edge, beside others: what is ready is reported once, and again only when more comes or after Modify. The kernel then
+	// asks each descriptor once a report and not twice. Who reads less than there is has to call Modify, and so has who was
+	// told that it Ended and has not read the end: behind the last bytes nothing more comes.
+	Edge Interest = unix.EPOLLET
 )
 
 // Event is a descriptor that is ready.
 type Event struct {
 	FD       int
 	Readable bool // also: the peer closed, or an error is pending; Read tells which
+	Ended    bool // the peer sends no more, or an error is pending: behind what there is to read, Read tells
 	Writable bool
 }
 
-// Poller is an epoll instance, level-triggered. Add, Modify and Remove may be called from any goroutine; Wait belongs to one.
+// Poller is an epoll instance, level-triggered but for what is watched with Edge. Add, Modify and Remove may be called from any goroutine; Wait belongs to one.
 type Poller struct {
 	fd  int
 	raw []unix.EpollEvent
@@ -91,8 +97,10 @@ func (p *Poller) Wait(dst []Event, d time.Duration) ([]Event, error) {
 		n = 0
 	}
 	for _, e := range p.raw[:n] {
-		const in = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
-		dst = append(dst, Event{FD: int(e.Fd), Readable: e.Events&in != 0, Writable: e.Events&unix.EPOLLOUT != 0})
+		const end = unix.EPOLLRDHUP | unix.EPOLLHUP | unix.EPOLLERR
+		dst = append(dst, Event{
+			FD: int(e.Fd), Readable: e.Events&(unix.EPOLLIN|end) != 0, Ended: e.Events&end != 0, Writable: e.Events&unix.EPOLLOUT != 0,
+		})
 	}
 	return dst, nil
 }
