@@ -118,7 +118,6 @@ func (c *conn) write(b []byte) (int, error) {
 // fill reads once. It returns false when the connection is broken.
 func (c *conn) fill() bool {
 	if !c.wantsRead() {
-		c.rearm = true
 		// Not waited for, and yet an event: the connection was reset, or closed in both directions.
 		return c.watched&poller.Readable != 0
 	}

@@ -292,6 +292,22 @@ func TestHalfCloseIsAnsweredFirst(t *testing.T) {
 	})
 }
 
+// The end of a stream often comes together with its last bytes, and nothing tells of it a second time.
+func TestEndBehindTheLastBytes(t *testing.T) {
+	eachWay(t, func(t *testing.T, threads func(*Config)) {
+		g := start1(t, threads)
+		for range 100 {
+			c := g.dial()
+			c.send(cmd("PING"))
+			c.CloseWrite()
+			if got := c.rest(); got != "+PONG\r\n" {
+				t.Fatalf("%q", got)
+			}
+		}
+		await(t, "the connections to be gone", func() bool { return g.opened() == 0 })
+	})
+}
+
 func TestQuit(t *testing.T) {
 	g := start1(t, nil)
 	g.toy.set(func() { g.toy.late = true })

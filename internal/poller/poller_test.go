@@ -4,6 +4,7 @@ package poller_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -80,4 +81,34 @@ func TestWaitAllocatesNothing(t *testing.T) {
 	if n := testing.AllocsPerRun(100, func() { ev, _ = p.Wait(ev[:0], 0) }); n != 0 {
 		t.Fatalf("%v allocations a Wait", n)
 	}
+}
+
+func TestEdges(t *testing.T) {
+	p, err := poller.New(8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	a, b := pair(t)
+	if err := p.Add(a, poller.Readable|poller.Edge); err != nil {
+		t.Fatal(err)
+	}
+	expect := func(when string, want ...poller.Event) {
+		t.Helper()
+		if got, err := p.Wait(nil, 0); err != nil || !slices.Equal(got, want) {
+			t.Fatalf("%s: %+v, %v, want %+v", when, got, err, want)
+		}
+	}
+	poller.Write(b, []byte("whale"))
+	expect("bytes have come", poller.Event{FD: a, Readable: true})
+	expect("nothing was read, and nothing new has come")
+	poller.Write(b, []byte("!"))
+	expect("more has come", poller.Event{FD: a, Readable: true})
+	if err := p.Modify(a, poller.Readable|poller.Edge); err != nil {
+		t.Fatal(err)
+	}
+	expect("after Modify", poller.Event{FD: a, Readable: true})
+	unix.Shutdown(b, unix.SHUT_WR)
+	expect("the end, behind bytes", poller.Event{FD: a, Readable: true, Ended: true})
+	expect("the end was told")
 }
