@@ -17,6 +17,7 @@ type Export struct {
 	ep    fabric.Endpoint
 	mem   pmem.Memory
 	limit time.Duration
+	boot  [2]uint64
 
 	mu      sync.Mutex
 	session ID
@@ -33,7 +34,11 @@ func NewExport(ep fabric.Endpoint, m pmem.Memory) (*Export, error) {
 	if m.Domain() == pmem.None {
 		return nil, errors.New("mirror: the memory survives nothing, so a mirror in it would be none: map a file (pmem.Map)")
 	}
-	return &Export{ep: ep, mem: m, limit: DefaultTimeout}, nil
+	boot, err := pmem.Boot()
+	if err != nil {
+		return nil, err
+	}
+	return &Export{ep: ep, mem: m, limit: DefaultTimeout, boot: boot}, nil
 }
 
 // Answer is what an endpoint's Accept needs. It admits a primary whose region fits, and withdraws the memory from the one
@@ -80,7 +85,7 @@ func (x *Export) admit(b []byte) (_ []byte, err error) {
 		}
 		x.session, x.key = h.session, key
 	}
-	a := answer{key: x.key, label: own, domain: x.mem.Domain()}
+	a := answer{key: x.key, label: own, domain: x.mem.Domain(), boot: x.boot}
 	return a.encode(), nil
 }
 

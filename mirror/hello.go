@@ -15,7 +15,8 @@ import (
 // What a primary says when it dials, and what the mirror answers; little-endian.
 //
 //	hello    magic 8, version 4, kind 4, session 16, id 16, size 8, state 8
-//	answer   magic 8, version 4, zero 4, key 8, id 16, size 8, state 8, persistence domain of the memory 8
+//	answer   magic 8, version 4, zero 4, key 8, id 16, size 8, state 8, persistence domain of the
+//	         memory 8, boot of the copy 16, boot of the machine now 16
 //	refusal  magic 8, version 4, 1 4, text of at most maxText bytes
 //
 // A session is one primary's use of the mirror: it begins with kind first, which withdraws the memory from the session
@@ -24,7 +25,7 @@ const (
 	helloMagic   = 0x4f4c4c4548524d57 // "WMRHELLO"
 	helloVersion = 2
 	helloSize    = 64
-	answerSize   = 64
+	answerSize   = 96
 	maxText      = 1024
 
 	kindFirst   = 1
@@ -41,6 +42,7 @@ type answer struct {
 	key    fabric.Key
 	label  Label
 	domain pmem.Domain
+	boot   [2]uint64 // of the mirror's machine now
 }
 
 func (h *hello) encode() []byte {
@@ -79,6 +81,10 @@ func (a *answer) encode() []byte {
 	le.PutUint64(b[40:], a.label.Size)
 	le.PutUint64(b[48:], a.label.State.word())
 	le.PutUint64(b[56:], uint64(a.domain))
+	for i := range a.boot {
+		le.PutUint64(b[64+8*i:], a.label.boot[i])
+		le.PutUint64(b[80+8*i:], a.boot[i])
+	}
 	return b
 }
 
@@ -112,8 +118,9 @@ func (a *answer) decode(b []byte) error {
 		return err
 	}
 	*a = answer{key: fabric.Key(le.Uint64(b[16:])),
-		label:  Label{ID: ID(b[24:40]), Size: le.Uint64(b[40:]), State: stateOf(le.Uint64(b[48:]))},
-		domain: pmem.Domain(b[56])}
+		label: Label{ID: ID(b[24:40]), Size: le.Uint64(b[40:]), State: stateOf(le.Uint64(b[48:])),
+			boot: [2]uint64{le.Uint64(b[64:]), le.Uint64(b[72:])}},
+		domain: pmem.Domain(b[56]), boot: [2]uint64{le.Uint64(b[80:]), le.Uint64(b[88:])}}
 	if a.key == 0 || a.label.State.Condition > Filling || le.Uint64(b[56:]) > uint64(pmem.EADR) {
 		return errors.New("mirror: the mirror's answer makes no sense: no key, or an unknown condition or persistence domain")
 	}

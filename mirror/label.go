@@ -22,12 +22,14 @@ const HeadSize = 4096
 //	32  size 8         of the memory
 //	40  crc32c 4       of [0, 40)
 //	64  state 8        a word of its own, stored whole: see State
+//	72  boot 16        of the copy's machine, see pmem.Boot: in which it became what the state says
 const (
 	labelMagic   = 0x524f5252494d4857 // "WHMIRROR"
 	labelVersion = 1
 	labelSum     = 40
 	labelEnd     = 48
 	stateOff     = 64
+	bootOff      = 72
 )
 
 // ID names a region: all its copies have the same.
@@ -102,6 +104,7 @@ type Label struct {
 	ID    ID
 	Size  uint64 // bytes of the memory
 	State State
+	boot  [2]uint64
 }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -127,6 +130,7 @@ func Inspect(m pmem.Memory) (Label, error) {
 			crc32.Checksum(b[:labelSum], castagnoli), le.Uint32(b[labelSum:]))
 	}
 	l := Label{ID: ID(b[16:32]), Size: le.Uint64(b[32:]), State: stateOf(m.Load64(stateOff))}
+	l.boot = [2]uint64{m.Load64(bootOff), m.Load64(bootOff + 8)}
 	switch {
 	case l.Size != uint64(len(b)):
 		return Label{}, fmt.Errorf("mirror: the memory has %d bytes, its label says %d: was the file shortened or extended?", len(b), l.Size)
@@ -172,6 +176,20 @@ func (l *Label) head() []byte {
 	le.PutUint64(b[32:], l.Size)
 	le.PutUint32(b[labelSum:], crc32.Checksum(b[:labelSum], castagnoli))
 	return b
+}
+
+// outlived says that the copy's machine has been started again since, and the memory, of that domain, may have lost what the copy held:
+// pages of a file that the system had not written back.
+func (l *Label) outlived(d pmem.Domain, boot [2]uint64) bool {
+	return l.State.Condition != Blank && (d == pmem.FileShared || d == pmem.FileSynced) && l.boot != boot
+}
+
+// storeBoot puts a boot into a label, durably, when the state that it belongs to is there.
+func storeBoot(m pmem.Memory, boot [2]uint64) {
+	m.Store64(bootOff, boot[0])
+	m.Store64(bootOff+8, boot[1])
+	m.Persist(bootOff, 16)
+	m.Fence()
 }
 
 // store puts a state into a label, durably.

@@ -110,6 +110,8 @@ type Options struct {
 	Idle func() error
 	// Progress, if not nil, hears how much of a mirror has been copied, in bytes, while it is filled.
 	Progress func(peer string, done, total uint64)
+	// Trust takes the primary's copy as it is, although it may have lost what was committed: see [ErrRestarted].
+	Trust bool
 	// Observer, if not nil, hears of everything that transactions do.
 	Observer Observer
 }

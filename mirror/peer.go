@@ -16,8 +16,11 @@ type peer struct {
 	session ID
 	label   Label // when the session began
 	control *link // of the session; nil: none
-	dirty   dirty
-	lost    atomic.Pointer[error] // why it is lost; nil: it follows
+	// outlived: the mirror's machine was started again since its copy was written, and may have lost part of it.
+	outlived bool
+	boot     [2]uint64 // of its machine
+	dirty    dirty
+	lost     atomic.Pointer[error] // why it is lost; nil: it follows
 	// at is the state in which it was when it was lost: whatever it missed since is dirty.
 	at State
 }
@@ -47,7 +50,8 @@ func (p *peer) dial(ctx context.Context, r *Region, was State) error {
 	if err != nil {
 		return err
 	}
-	p.control, p.label = l, a.label
+	p.control, p.label, p.boot = l, a.label, a.boot
+	p.outlived = a.label.outlived(a.domain, a.boot)
 	return nil
 }
 
@@ -151,7 +155,16 @@ func (p *peer) copyDirty(ctx context.Context, r *Region) error {
 			}
 		}
 	}
-	return nil
+	return p.setBoot()
+}
+
+// setBoot says in the mirror's label since when its copy is whole.
+func (p *peer) setBoot() error {
+	l := p.control
+	for i, v := range p.boot {
+		l.ops = append(l.ops, fabric.Op{Kind: fabric.Write8, Remote: fabric.Addr{Key: l.key, Off: bootOff + 8*uint64(i)}, A: v})
+	}
+	return p.flush(bootOff, 16)
 }
 
 // putHead writes the label, but for its state, to a mirror that was never used.
@@ -190,8 +203,8 @@ func (p *peer) hangUp() {
 
 // Resync makes every lost mirror that can be reached again follow again. It waits for the transactions under way and lets none begin
 // until it has ended. What is copied is what the mirror missed, if it is as it was when it was lost, and else, or with
-// whole, everything. Ask for whole when a mirror's machine has crashed and its memory survives only processes (a plain
-// file): what was acknowledged before the crash may be missing there, and nobody can tell.
+// whole, everything: also when its machine was started again meanwhile and its memory survives only processes (a plain file), for
+// what was acknowledged before may be missing there.
 //
 // An error tells of the mirrors that do not follow yet; the others do. A region that has stopped stays so: open it again.
 func (r *Region) Resync(ctx context.Context, whole bool) error {
@@ -227,7 +240,7 @@ func (p *peer) comeBack(ctx context.Context, r *Region, whole bool) error {
 	if err := p.dial(ctx, r, r.label.State); err != nil {
 		return err
 	}
-	if whole || p.label.State != p.at {
+	if whole || p.outlived || p.label.State != p.at {
 		p.dirty.all()
 	}
 	if err := p.fill(ctx, r, true); err != nil {

@@ -21,6 +21,7 @@ type Region struct {
 	ep    fabric.Endpoint
 	opts  Options
 	label Label // its state is changed under mu
+	boot  [2]uint64
 	// whole is a key for all of mem, local only: what a mirror is filled from.
 	whole fabric.Key
 
@@ -43,6 +44,11 @@ type Region struct {
 // without it.
 var ErrLost = errors.New("mirror: a mirror was lost")
 
+// ErrRestarted is what Open fails with when the primary's machine has been started again since its copy was written, the copy is in a plain
+// file, which may have lost what was committed before that, and a mirror of the same generation holds something else. Nothing has been
+// changed: open the mirror's copy in place of this one. Options.Trust says that this one is known to be good.
+var ErrRestarted = errors.New("mirror: the machine was started again, and its copy may have lost what was committed")
+
 // ErrClosed is the error of Begin on a closed region.
 var ErrClosed = errors.New("mirror: the region is closed")
 
@@ -51,13 +57,13 @@ var ErrClosed = errors.New("mirror: the region is closed")
 // it is, and what wrote it has to recover it. Bytes of the memory from HeadSize on are the region's.
 //
 // A peer is the address of an endpoint at which the memory is exported ([Export]). Its memory is filled from m, unless both were
-// closed orderly in the same state. peers is empty with Strategy None, and only then.
+// closed orderly in the same state, and no plain file of the two has seen its machine restarted. peers is empty with Strategy None, and only then.
 //
 // The endpoint stays the caller's, who closes it after the region; with mirrors, and without Options.Idle, the region owns its
 // Arm and Wait until then. m must stay mapped until Close.
 //
 // Errors: a mirror cannot be reached, or does not fit (see [Export.Answer]); its memory or its way there cannot keep the
-// strategy's promise (wraps fabric.ErrUnsupported); m holds an unfinished copy. With OnLoss GoOn a mirror that cannot be reached
+// strategy's promise (wraps fabric.ErrUnsupported); m holds an unfinished copy, or one that may have lost something ([ErrRestarted]). With OnLoss GoOn a mirror that cannot be reached
 // is lost from the start, as is one that is lost while it is filled, and Resync fills it later; a mirror that does not fit is an error always.
 func Open(ctx context.Context, m pmem.Memory, ep fabric.Endpoint, peers []string, o Options) (_ *Region, err error) {
 	if err := o.fill(); err != nil {
@@ -81,7 +87,11 @@ func Open(ctx context.Context, m pmem.Memory, ep fabric.Endpoint, peers []string
 			return nil, err
 		}
 	}
-	r := &Region{mem: m, data: m.Bytes()[HeadSize:], ep: ep, opts: o, label: l}
+	boot, err := pmem.Boot()
+	if err != nil {
+		return nil, err
+	}
+	r := &Region{boot: boot, mem: m, data: m.Bytes()[HeadSize:], ep: ep, opts: o, label: l}
 	r.changed.L = &r.mu
 	for i := range o.Threads {
 		r.all = append(r.all, newTx(r, i))
@@ -95,7 +105,7 @@ func Open(ctx context.Context, m pmem.Memory, ep fabric.Endpoint, peers []string
 	if r.label.State, err = was.next(); err != nil {
 		return nil, err
 	}
-	if err := r.connect(ctx, peers, was); err != nil {
+	if err := r.connect(ctx, peers, was, l.outlived(m.Domain(), boot)); err != nil {
 		return nil, err
 	}
 	for i := range r.all {
@@ -104,8 +114,10 @@ func Open(ctx context.Context, m pmem.Memory, ep fabric.Endpoint, peers []string
 	return r, nil
 }
 
-// connect begins the new generation here, and then at every mirror: a mirror is never ahead.
-func (r *Region) connect(ctx context.Context, addrs []string, was State) error {
+// connect begins the new generation here, and then at every mirror: a mirror is never ahead. If this copy may have lost something of what
+// it had, and nobody says that it has not, mirrors that may have more have to be the same.
+func (r *Region) connect(ctx context.Context, addrs []string, was State, outlived bool) error {
+	doubt := outlived && !r.opts.Trust
 	if len(addrs) > 0 {
 		var err error
 		if r.whole, err = r.ep.Register(r.mem, 0, r.label.Size, fabric.LocalOnly); err != nil {
@@ -124,20 +136,27 @@ func (r *Region) connect(ctx context.Context, addrs []string, was State) error {
 		p.dirty.all()
 		err := p.dial(ctx, r, was)
 		var gone *unreachable
-		if err != nil && (!errors.As(err, &gone) || r.opts.OnLoss != GoOn) {
+		if err != nil && (doubt || !errors.As(err, &gone) || r.opts.OnLoss != GoOn) {
 			return err
 		}
 		if err != nil {
 			p.lost.Store(&err)
 			r.lost.Add(1)
+			continue
+		}
+		if doubt && p.label.State.Condition != Blank && p.label.State.Condition != Filling && p.label.State.sameWrites(was) {
+			if err := p.compare(ctx, r); err != nil {
+				return err
+			}
 		}
 	}
 	r.label.State.store(r.mem)
+	storeBoot(r.mem, r.boot)
 	for _, p := range r.peers {
 		if p.lost.Load() != nil {
 			continue
 		}
-		err := p.fill(ctx, r, p.label.State.Condition != Clean || was.Condition != Clean || !p.label.State.sameWrites(was))
+		err := p.fill(ctx, r, outlived && !doubt || p.outlived || p.label.State.Condition != Clean || was.Condition != Clean || !p.label.State.sameWrites(was))
 		if err = r.without(ctx, p, err); err != nil {
 			return err
 		}

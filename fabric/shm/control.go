@@ -71,7 +71,7 @@ func checkControl(m *pmem.File) error {
 // recover withdraws all that an earlier incarnation gave away.
 func (e *Endpoint) recover() error {
 	c := e.control
-	boot, err := bootID()
+	boot, err := pmem.Boot()
 	if err != nil {
 		return err
 	}

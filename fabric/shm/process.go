@@ -81,21 +81,3 @@ func readable(fd int) bool {
 		}
 	}
 }
-
-// bootID tells one boot of the machine from another.
-func bootID() (id [2]uint64, err error) {
-	text, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return id, fmt.Errorf("shm: %w", err)
-	}
-	digits := strings.ReplaceAll(strings.TrimSpace(string(text)), "-", "")
-	if len(digits) != 32 {
-		return id, fmt.Errorf("shm: boot id %q has not 32 digits", digits)
-	}
-	for i := range id {
-		if id[i], err = strconv.ParseUint(digits[16*i:16*i+16], 16, 64); err != nil {
-			return id, fmt.Errorf("shm: boot id: %w", err)
-		}
-	}
-	return id, nil
-}

@@ -170,12 +170,12 @@ func TestCrashFindsFaults(t *testing.T) {
 		{"writes into the cache", mirror.DDIODisabled, func(o *fabric.Op) { o.Flags &^= fabric.NonTemporal }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			for seed := range uint64(20) {
+			for seed := range uint64(200) {
 				if _, err := crashes(t, c.s, seed, c.spoil); err != nil {
 					return
 				}
 			}
-			t.Error("20 runs did not find it")
+			t.Error("200 runs did not find it")
 		})
 	}
 }
