@@ -52,6 +52,7 @@ func (k *checker) bounded(m *member) {
 	wrong("entries in its index", int(st.Entries), 2*len(r.groups))
 	if m.id == 0 {
 		wrong("tombstones in its index", int(st.Graves), k.tombstones(m.st.DW()))
+		wrong("alarms of deadlines", int(st.Alarms), k.timed())
 	}
 }
 
@@ -65,6 +66,14 @@ func (k *checker) recent(m *member) int {
 	n, _ := slices.BinarySearch(m.given, k.r.now-2*commandTimeout-10e6)
 	m.given = append(m.given[:0], m.given[n:]...)
 	return len(m.given)
+}
+
+// timed is how many records with deadlines there are in the log: each has one alarm at most.
+func (k *checker) timed() int {
+	if len(k.log) == 0 {
+		return 0
+	}
+	return k.log[len(k.log)-1].timed
 }
 
 // tombstones is how many there are in the log above a seq.

@@ -141,11 +141,14 @@ func (k *checker) grew(m *member, end uint64) {
 	}
 }
 
-// counted adds up the tombstones up to the last record.
+// counted adds up the tombstones, and the records with deadlines, up to the last record.
 func (k *checker) counted() {
 	last := &k.log[len(k.log)-1]
 	if len(k.log) > 1 {
-		last.buried = k.log[len(k.log)-2].buried
+		last.buried, last.timed = k.log[len(k.log)-2].buried, k.log[len(k.log)-2].timed
+	}
+	if last.deadline != 0 {
+		last.timed++
 	}
 	if last.kind == tombstone {
 		last.buried++

@@ -117,6 +117,7 @@ type record struct {
 	last      bool // of its group
 	value     int  // the number of the value in it; 0: none
 	buried    int  // tombstones up to here, it included
+	timed     int  // and records with deadlines
 	deadline  int64
 	prev      uint64 // where the key's older version is
 }
