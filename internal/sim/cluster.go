@@ -114,6 +114,7 @@ type way struct {
 	due      bool        // something of it will land
 	slow     int         // faults that slow it
 	stall    *Fault      // leaves the next write in the middle
+	until    int64       // when that is over
 	held     int         // faults that cut it
 }
 

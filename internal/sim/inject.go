@@ -91,7 +91,8 @@ func (r *run) strike(e *Fault) {
 		r.check.restarted(m)
 		r.say(m, "its memory is empty")
 	case "stall":
-		r.way(m, o).stall = e
+		w := r.way(m, o)
+		w.stall, w.until = e, r.now+lasts
 	case "coordinator":
 		r.strikeCoordinator(e, 1)
 	case "clock":

@@ -219,6 +219,7 @@ func (r *run) loop() {
 			r.strike(e.fault)
 		case evHeal:
 			r.heal(&e)
+		case evWait:
 		default:
 			r.called(e.kind, e.call)
 		}

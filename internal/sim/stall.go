@@ -41,7 +41,7 @@ func (r *run) stall(w *way) {
 		r.stalls = append(r.stalls, stall{fault: e, w: w, write: write, runs: w.from.runs})
 		r.say(w.to, "%s from %s: it stops in the middle", r.describe(&write), w.from.name)
 		if rng.IntN(2) == 0 {
-			w.from.paused = max(w.from.paused, r.now+int64(e.For))
+			w.from.paused = max(w.from.paused, w.until)
 			r.say(w.from, "is stopped in the middle of it")
 		}
 		if rng.IntN(4) > 0 {
