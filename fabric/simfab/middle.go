@@ -27,6 +27,19 @@ func (n *Network) Begin(e Event) error {
 	return nil
 }
 
+// BeginConn leaves the first operation in the middle, of those that one end of a connection has posted, for which that is
+// possible. False: there is none.
+func (n *Network) BeginConn(c fabric.Conn) (Event, bool) {
+	conn := c.(*conn)
+	for pos := conn.first; pos < conn.posted.tail; pos++ {
+		if o := *conn.posted.at(pos); !o.landed && conn.canLand(o) && o.canStay() {
+			n.begin(o)
+			return o.event(), true
+		}
+	}
+	return Event{}, false
+}
+
 // canStay: it may be left in the middle.
 func (o *op) canStay() bool {
 	switch o.Kind {

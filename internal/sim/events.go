@@ -33,37 +33,43 @@ type events []event
 
 func (e *event) before(o *event) bool { return e.at < o.at || e.at == o.at && e.order < o.order }
 
+// push and pop move a hole to where the event belongs.
 func (h *events) push(e event) {
 	*h = append(*h, e)
 	q := *h
-	for i := len(q) - 1; i > 0; {
+	i := len(q) - 1
+	for i > 0 {
 		up := (i - 1) / 2
-		if !q[i].before(&q[up]) {
+		if !e.before(&q[up]) {
 			break
 		}
-		q[i], q[up] = q[up], q[i]
+		q[i] = q[up]
 		i = up
 	}
+	q[i] = e
 }
 
 func (h *events) pop() event {
 	q := *h
 	first, last := q[0], len(q)-1
-	q[0], q[last] = q[last], event{}
+	e := q[last]
+	q[last] = event{}
 	q = q[:last]
 	*h = q
+	if last == 0 {
+		return first
+	}
 	for i := 0; ; {
-		least := i
-		for child := 2*i + 1; child <= 2*i+2 && child < len(q); child++ {
-			if q[child].before(&q[least]) {
-				least = child
-			}
+		child := 2*i + 1
+		if child+1 < len(q) && q[child+1].before(&q[child]) {
+			child++
 		}
-		if least == i {
+		if child >= len(q) || e.before(&q[child]) {
+			q[i] = e
 			return first
 		}
-		q[i], q[least] = q[least], q[i]
-		i = least
+		q[i] = q[child]
+		i = child
 	}
 }
 

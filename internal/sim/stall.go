@@ -28,26 +28,26 @@ func (r *run) askAgain() func() bool {
 // there is a view change while nobody knows when the write will end.
 func (r *run) stall(w *way) {
 	e := w.stall
-	rng := rand.New(rand.NewPCG(e.Seed, 2))
-	for _, write := range r.net.Pending(simfab.From(w.from.name), simfab.To(w.to.name)) {
-		if r.net.Begin(write) != nil {
-			continue
-		}
-		if words := int(write.Len / 8); words > 1 {
-			first := rng.IntN(words)
-			r.net.DeliverWords(write, first, rng.IntN(words-first+1))
-		}
-		w.stall = nil
-		r.stalls = append(r.stalls, stall{fault: e, w: w, write: write, runs: w.from.runs})
-		r.say(w.to, "%s from %s: it stops in the middle", r.describe(&write), w.from.name)
-		if rng.IntN(2) == 0 {
-			w.from.paused = max(w.from.paused, w.until)
-			r.say(w.from, "is stopped in the middle of it")
-		}
-		if rng.IntN(4) > 0 {
-			r.breakConn(r.members[0], r.members[1+rng.IntN(len(r.members)-1)], rng)
-		}
+	write, ok := r.net.BeginConn(w.conn)
+	if !ok {
 		return
+	}
+	rng := rand.New(rand.NewPCG(e.Seed, 2))
+	if words := int(write.Len / 8); words > 1 {
+		first := rng.IntN(words)
+		r.net.DeliverWords(write, first, rng.IntN(words-first+1))
+	}
+	w.stall = nil
+	r.stalls = append(r.stalls, stall{fault: e, w: w, write: write, runs: w.from.runs})
+	if r.trace != nil {
+		r.say(w.to, "%s from %s: it stops in the middle", r.describe(&write), w.from.name)
+	}
+	if rng.IntN(2) == 0 {
+		w.from.paused = max(w.from.paused, w.until)
+		r.say(w.from, "is stopped in the middle of it")
+	}
+	if rng.IntN(4) > 0 {
+		r.breakConn(r.members[0], r.members[1+rng.IntN(len(r.members)-1)], rng)
 	}
 }
 
