@@ -8,8 +8,7 @@ import (
 // pageSize is the unit in which it is known what a lost mirror misses, in bytes.
 const pageSize = 4096
 
-// dirty is what of the memory a mirror misses, a bit a page. Any goroutine may mark; the rest is for when no transaction is
-// under way.
+// dirty is what of the memory a mirror misses, a bit a page. Any goroutine may mark, and one at a time take.
 type dirty []atomic.Uint64
 
 func newDirty(size uint64) dirty {
@@ -18,18 +17,32 @@ func newDirty(size uint64) dirty {
 
 func pages(size uint64) uint64 { return (size + pageSize - 1) / pageSize }
 
-// mark notes [off, off+n).
+// mark notes [off, off+n), which has been stored: who takes the page afterwards sees it. (To look first whether the bit is set would not
+// do: the store might still be on its way when the page is taken.)
 func (d dirty) mark(off, n uint64) {
 	for page := off / pageSize; page <= (off+n-1)/pageSize; page++ {
-		if bit := uint64(1) << (page % 64); d[page/64].Load()&bit == 0 {
-			d[page/64].Or(bit)
-		}
+		d[page/64].Or(1 << (page % 64))
 	}
 }
 
-func (d dirty) all() {
+// take is the first run of pages from off on, as bytes of a memory of that size, at most so many; they are not dirty any more. n is 0 if
+// there is none.
+func (d dirty) take(off, size, most uint64) (from, n uint64) {
+	from, n = d.next(off, size)
+	n = min(n, most)
+	for page := from / pageSize; page*pageSize < from+n; page++ {
+		d[page/64].And(^(uint64(1) << (page % 64)))
+	}
+	return from, n
+}
+
+// all marks a memory of that size.
+func (d dirty) all(size uint64) {
 	for i := range d {
 		d[i].Store(^uint64(0))
+	}
+	if n := pages(size) % 64; n > 0 {
+		d[len(d)-1].Store(1<<n - 1)
 	}
 }
 

@@ -14,6 +14,10 @@ import (
 
 // Export offers a memory to be the mirror of some primary's region. Its methods may be called by any goroutine.
 type Export struct {
+	// Report, if not nil, hears why somebody who dialed was refused or did not get through; of failures that repeat themselves, one in
+	// ten seconds. It is set before Serve or Answer is called, and called by any goroutine.
+	Report func(error)
+
 	ep    fabric.Endpoint
 	mem   pmem.Memory
 	limit time.Duration
@@ -23,6 +27,12 @@ type Export struct {
 	session ID
 	key     fabric.Key // 0: no session
 	closed  bool
+
+	reported struct {
+		sync.Mutex
+		text string
+		when time.Time
+	}
 }
 
 // NewExport offers m, all of it, at ep. The memory must stay mapped until Close has returned. Errors: those of [Inspect];
@@ -47,10 +57,27 @@ func NewExport(ep fabric.Endpoint, m pmem.Memory) (*Export, error) {
 func (x *Export) Answer(b []byte) ([]byte, error) {
 	answer, err := x.admit(b)
 	if err != nil {
+		x.report(err)
 		return refusal(err), nil
 	}
 	return answer, nil
 }
+
+// report tells of a failure, unless it is the last one again.
+func (x *Export) report(err error) {
+	if x.Report == nil {
+		return
+	}
+	r := &x.reported
+	r.Lock()
+	defer r.Unlock()
+	if text := err.Error(); text != r.text || time.Since(r.when) > reportEvery {
+		r.text, r.when = text, time.Now()
+		x.Report(err)
+	}
+}
+
+const reportEvery = 10 * time.Second
 
 // admit tells a primary, too, that the memory's file was shortened, of which the process would die otherwise.
 func (x *Export) admit(b []byte) (_ []byte, err error) {
@@ -206,6 +233,7 @@ func (s *server) accept(ctx context.Context) error {
 		case errors.Is(err, fabric.ErrClosed):
 			return err
 		case err != nil: // who dialed was told why, or is gone; or, and that lasts, this side is out of something
+			s.x.report(err)
 			select {
 			case <-ctx.Done():
 			case <-time.After(respite):

@@ -108,7 +108,8 @@ type Options struct {
 	// Idle, if not nil, is called in place of waiting, again and again while a transaction waits: it lets the next thing
 	// happen on a fabric that is simulated. An error says that nothing will; the mirror is then lost.
 	Idle func() error
-	// Progress, if not nil, hears how much of a mirror has been copied, in bytes, while it is filled.
+	// Progress, if not nil, hears how much of a mirror has been copied, in bytes, while it is filled; the total grows when transactions write
+	// meanwhile. It must not use the region, whose transactions may be waiting.
 	Progress func(peer string, done, total uint64)
 	// Trust takes the primary's copy as it is, although it may have lost what was committed: see [ErrRestarted].
 	Trust bool

@@ -2,7 +2,6 @@ package mirror
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync/atomic"
 
@@ -10,7 +9,7 @@ import (
 	"whale/pmem"
 )
 
-// peer is a mirror, as its primary knows it. All but lost and dirty is used while no transaction is under way.
+// peer is a mirror, as its primary knows it. All but lost, filling, dirty and at belongs to who holds peersMu.
 type peer struct {
 	addr    string
 	session ID
@@ -21,6 +20,7 @@ type peer struct {
 	boot     [2]uint64 // of its machine
 	dirty    dirty
 	lost     atomic.Pointer[error] // why it is lost; nil: it follows
+	filling  atomic.Bool           // Resync copies to it
 	// at is the state in which it was when it was lost: whatever it missed since is dirty.
 	at State
 }
@@ -44,7 +44,7 @@ func (p *peer) dial(ctx context.Context, r *Region, was State) error {
 		return err
 	}
 	p.session = session
-	h := hello{kind: kindFirst, session: session, label: r.label}
+	h := hello{kind: kindFirst, session: session, label: r.Label()}
 	h.label.State = was
 	l, a, err := p.connect(ctx, r, &h)
 	if err != nil {
@@ -89,16 +89,10 @@ func able(c fabric.Caps, s Strategy) error {
 	return nil
 }
 
-// fill makes the mirror identical, and has every transaction mirror to it; that it follows is left to be said (setState). No transaction
-// is under way. Without copy they are identical already.
-func (p *peer) fill(ctx context.Context, r *Region, copy bool) error {
-	if copy {
-		if err := p.copyDirty(ctx, r); err != nil {
-			return err
-		}
-	}
+// follow has every transaction mirror to it; that it follows is left to be said (setState). No transaction is under way.
+func (p *peer) follow(ctx context.Context, r *Region) error {
 	for _, t := range r.all {
-		h := hello{kind: kindFurther, session: p.session, label: r.label}
+		h := hello{kind: kindFurther, session: p.session, label: r.Label()}
 		l, _, err := p.connect(ctx, r, &h)
 		if err != nil {
 			return err
@@ -107,64 +101,6 @@ func (p *peer) fill(ctx context.Context, r *Region, copy bool) error {
 		t.links = append(t.links, l)
 	}
 	return nil
-}
-
-const (
-	copyChunk = 256 << 10 // bytes of one write
-	copyAhead = 8         // writes before the copier waits for them
-)
-
-// copyDirty copies what is dirty, marking the copy as unfinished meanwhile.
-func (p *peer) copyDirty(ctx context.Context, r *Region) error {
-	l, size := p.control, r.label.Size
-	if p.label.State.Condition == Blank {
-		if err := p.putHead(r); err != nil {
-			return err
-		}
-	}
-	filling := r.label.State
-	filling.Condition = Filling
-	if err := p.setState(r, filling); err != nil {
-		return err
-	}
-	total, done := p.dirty.bytes(size), uint64(0)
-	for off, n := p.dirty.next(0, size); n > 0; off, n = p.dirty.next(off+n, size) {
-		for at := off; at < off+n; {
-			if err := ctx.Err(); err != nil {
-				return fmt.Errorf("mirror: %s was not filled: %w", p.addr, err)
-			}
-			first := at
-			for range copyAhead {
-				now := min(copyChunk, off+n-at)
-				if now == 0 {
-					break
-				}
-				from := max(at, HeadSize) // the label is the mirror's own
-				if at+now > from {
-					l.ops = append(l.ops, fabric.Op{Kind: fabric.Write, Local: fabric.Span{Key: r.whole, Off: from},
-						Remote: fabric.Addr{Key: l.key, Off: from}, Len: at + now - from})
-				}
-				at += now
-			}
-			if err := p.flush(first, at-first); err != nil {
-				return err
-			}
-			done += at - first
-			if r.opts.Progress != nil {
-				r.opts.Progress(p.addr, done, total)
-			}
-		}
-	}
-	return p.setBoot()
-}
-
-// setBoot says in the mirror's label since when its copy is whole.
-func (p *peer) setBoot() error {
-	l := p.control
-	for i, v := range p.boot {
-		l.ops = append(l.ops, fabric.Op{Kind: fabric.Write8, Remote: fabric.Addr{Key: l.key, Off: bootOff + 8*uint64(i)}, A: v})
-	}
-	return p.flush(bootOff, 16)
 }
 
 // putHead writes the label, but for its state, to a mirror that was never used.
@@ -201,58 +137,11 @@ func (p *peer) hangUp() {
 	}
 }
 
-// Resync makes every lost mirror that can be reached again follow again. It waits for the transactions under way and lets none begin
-// until it has ended. What is copied is what the mirror missed, if it is as it was when it was lost, and else, or with
-// whole, everything: also when its machine was started again meanwhile and its memory survives only processes (a plain file), for
-// what was acknowledged before may be missing there.
-//
-// An error tells of the mirrors that do not follow yet; the others do. A region that has stopped stays so: open it again.
-func (r *Region) Resync(ctx context.Context, whole bool) error {
-	r.peersMu.Lock()
-	defer r.peersMu.Unlock()
-	if err := r.quiesce(); err != nil {
-		r.resume()
-		return err
+// setBoot says in the mirror's label since when its copy is whole.
+func (p *peer) setBoot() error {
+	l := p.control
+	for i, v := range p.boot {
+		l.ops = append(l.ops, fabric.Op{Kind: fabric.Write8, Remote: fabric.Addr{Key: l.key, Off: bootOff + 8*uint64(i)}, A: v})
 	}
-	defer r.resume()
-	var errs []error
-	for _, p := range r.peers {
-		if p.lost.Load() == nil {
-			continue
-		}
-		if err := p.comeBack(ctx, r, whole); err != nil {
-			errs = append(errs, err)
-			p.hangUp()
-			for _, t := range r.all {
-				t.forget(p)
-			}
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// comeBack makes a lost mirror follow again.
-func (p *peer) comeBack(ctx context.Context, r *Region, whole bool) error {
-	for _, t := range r.all {
-		t.forget(p)
-	}
-	p.hangUp()
-	if err := p.dial(ctx, r, r.label.State); err != nil {
-		return err
-	}
-	if whole || p.outlived || p.label.State != p.at {
-		p.dirty.all()
-	}
-	if err := p.fill(ctx, r, true); err != nil {
-		return err
-	}
-	p.lost.Store(nil)
-	r.lost.Add(-1)
-	if err := r.begin(context.WithoutCancel(ctx)); err != nil {
-		return err
-	}
-	if why := p.lost.Load(); why != nil {
-		return *why
-	}
-	return nil
+	return p.flush(bootOff, 16)
 }

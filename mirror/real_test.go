@@ -1,11 +1,13 @@
 package mirror_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -213,6 +215,74 @@ func TestSlowMirror(t *testing.T) {
 	}
 	if r.Load64(0) != 1 || r.Load64(8) != 2 {
 		t.Error("the primary has lost something")
+	}
+}
+
+// TestResyncWhileWriting: on real memory, by threads that do not wait: a mirror comes back while others write, and misses nothing.
+func TestResyncWhileWriting(t *testing.T) {
+	const size = 16 << 20
+	for _, d := range []pmem.Domain{pmem.FileShared, pmem.ADR} {
+		dir := t.TempDir()
+		there := mapped(t, filepath.Join(dir, "there"), size, d)
+		ep, other := endpoint(t, "shm"), endpoint(t, "shm")
+		stop := serve(t, other, there)
+		r, err := mirror.Open(context.Background(), mapped(t, filepath.Join(dir, "here"), size, d), ep, []string{other.Addr()},
+			mirror.Options{Strategy: mirror.DDIODisabled, Threads: 2, OnLoss: mirror.GoOn})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ended atomic.Bool
+		var during atomic.Int64
+		errs := make(chan error, 2)
+		for n := range uint64(2) {
+			go func() {
+				for i := uint64(0); !ended.Load(); i++ {
+					tx, err := r.Begin()
+					if err != nil {
+						errs <- err
+						return
+					}
+					at := n*size/2 + i*7919*64%(size/2)
+					tx.Write(at, bytes.Repeat([]byte{byte(i)}, 64))
+					tx.Barrier()
+					tx.Store64(n*size/2, i)
+					if err := tx.Commit(); err != nil {
+						errs <- err
+						return
+					}
+					if r.Mirrors()[0].Filling {
+						during.Add(1)
+					}
+				}
+				errs <- nil
+			}()
+		}
+		for range 4 {
+			stop()
+			for r.Mirrors()[0].Lost == nil {
+				runtime.Gosched()
+			}
+			stop = serve(t, other, there)
+			if err := r.Resync(context.Background(), true); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ended.Store(true)
+		for range 2 {
+			if err := <-errs; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !bytes.Equal(region(there.Bytes()), r.Bytes()) {
+			t.Errorf("%v: the mirror differs", d)
+		}
+		t.Logf("%v: %d transactions committed while the mirror was filled", d, during.Load())
+		if during.Load() == 0 {
+			t.Errorf("%v: nobody wrote while the mirror was filled", d)
+		}
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

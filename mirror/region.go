@@ -26,7 +26,7 @@ type Region struct {
 	whole fabric.Key
 
 	peersMu sync.Mutex // one Open, Resync or Close at a time; guards what of peers is not atomic
-	peers   []*peer
+	peers   []*peer    // the same ones for ever
 
 	mu      sync.Mutex
 	changed sync.Cond // of free, quiet
@@ -133,7 +133,7 @@ func (r *Region) connect(ctx context.Context, addrs []string, was State, outlive
 	for _, addr := range addrs {
 		p := &peer{addr: addr, dirty: newDirty(r.label.Size)}
 		r.peers = append(r.peers, p)
-		p.dirty.all()
+		p.dirty.all(r.label.Size)
 		err := p.dial(ctx, r, was)
 		var gone *unreachable
 		if err != nil && (doubt || !errors.As(err, &gone) || r.opts.OnLoss != GoOn) {
@@ -156,7 +156,13 @@ func (r *Region) connect(ctx context.Context, addrs []string, was State, outlive
 		if p.lost.Load() != nil {
 			continue
 		}
-		err := p.fill(ctx, r, outlived && !doubt || p.outlived || p.label.State.Condition != Clean || was.Condition != Clean || !p.label.State.sameWrites(was))
+		var err error
+		if outlived && !doubt || p.outlived || p.label.State.Condition != Clean || was.Condition != Clean || !p.label.State.sameWrites(was) {
+			err = p.fill(ctx, r)
+		}
+		if err == nil {
+			err = p.follow(ctx, r)
+		}
 		if err = r.without(ctx, p, err); err != nil {
 			return err
 		}
@@ -227,15 +233,15 @@ type Mirror struct {
 	Addr  string
 	Lost  error  // why it is lost; nil: it follows
 	Dirty uint64 // of a lost one: how many bytes have to be copied before it follows again
+	// Filling: Resync copies them now.
+	Filling bool
 }
 
-// Mirrors tells of all mirrors, in the order of Open.
+// Mirrors tells of all mirrors, in the order of Open. It waits for nobody.
 func (r *Region) Mirrors() []Mirror {
-	r.peersMu.Lock()
-	defer r.peersMu.Unlock()
 	out := make([]Mirror, len(r.peers))
 	for i, p := range r.peers {
-		out[i].Addr = p.addr
+		out[i].Addr, out[i].Filling = p.addr, p.filling.Load()
 		if why := p.lost.Load(); why != nil {
 			out[i].Lost, out[i].Dirty = *why, p.dirty.bytes(r.label.Size)
 		}
@@ -243,7 +249,7 @@ func (r *Region) Mirrors() []Mirror {
 	return out
 }
 
-// Begin begins a transaction. It waits while as many are under way as there are threads, and while Resync copies.
+// Begin begins a transaction. It waits while as many are under way as there are threads, and while Resync copies its last piece.
 func (r *Region) Begin() (*Tx, error) {
 	t, err := r.take()
 	if err != nil {
@@ -257,7 +263,9 @@ func (r *Region) take() (*Tx, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for r.stopped == nil && (r.quiet || len(r.free) == 0) {
-		r.changed.Wait()
+		if err := r.wait(); err != nil {
+			return nil, err
+		}
 	}
 	if r.stopped != nil {
 		return nil, r.stopped
@@ -280,13 +288,28 @@ func (r *Region) quiesce() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for r.quiet && r.stopped == nil {
-		r.changed.Wait()
+		if err := r.wait(); err != nil {
+			return err
+		}
 	}
 	r.quiet = true
 	for len(r.free) < len(r.all) {
-		r.changed.Wait()
+		if err := r.wait(); err != nil {
+			return err
+		}
 	}
 	return r.stopped
+}
+
+// wait waits for a change, under mu. An error: where time is simulated, none will come.
+func (r *Region) wait() error {
+	if r.opts.Idle == nil {
+		r.changed.Wait()
+		return nil
+	}
+	r.mu.Unlock()
+	defer r.mu.Lock()
+	return r.opts.Idle()
 }
 
 func (r *Region) resume() {

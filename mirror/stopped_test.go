@@ -154,6 +154,8 @@ func TestAcceptFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var told []string
+	x.Report = func(err error) { told = append(told, err.Error()) }
 	ctx, stop := context.WithTimeout(context.Background(), 20*respite)
 	defer stop()
 	if err := x.Serve(ctx); err != nil {
@@ -161,6 +163,9 @@ func TestAcceptFails(t *testing.T) {
 	}
 	if n := f.failures.Load(); n < 2 || n > 21 {
 		t.Errorf("it was tried %d times in %v, want about one in %v", n, 20*respite, respite)
+	}
+	if len(told) != 1 || told[0] == "" {
+		t.Errorf("it told of %q, want one failure", told)
 	}
 }
 
@@ -174,10 +179,15 @@ func TestShortenedFileOfAMirror(t *testing.T) {
 	if err := os.Truncate(m.Name(), 0); err != nil {
 		t.Fatal(err)
 	}
+	var told error
+	x.Report = func(err error) { told = err }
 	h := hello{kind: kindFirst, label: Label{Size: HeadSize + 4096}}
 	b, err := x.Answer(h.encode())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if told == nil || !strings.Contains(told.Error(), "shortened") {
+		t.Errorf("the mirror's side was told %v", told)
 	}
 	if err := new(answer).decode(b); err == nil || !strings.Contains(err.Error(), "shortened") {
 		t.Errorf("the answer is %v", err)

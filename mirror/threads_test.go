@@ -142,3 +142,102 @@ func TestInterleavedThreadsFinds(t *testing.T) {
 		})
 	}
 }
+
+// resynced runs two threads that write, while a third one has a lost mirror come back, again and again. What a mirror's label says must be
+// true at every moment.
+func resynced(t *testing.T, seed uint64, s mirror.Strategy) (during int, wrong error) {
+	rng := rand.New(rand.NewPCG(seed, 17))
+	w := mirrortest.New(t, mirrortest.Options{Net: simfab.Options{Relaxed: rng.IntN(2) > 0, Late: rng.IntN(2) == 0}, Seed: seed, Size: 64 << 10, Mirrors: 1 + rng.IntN(2)})
+	r := w.Open(mirror.Options{Strategy: s, Threads: 2, OnLoss: mirror.GoOn, Batch: 1 + rng.IntN(8)})
+	threads := []*mirrortest.History{mirrortest.NewHistory(1), mirrortest.NewHistory(2)}
+	w.Point = func() {
+		if wrong != nil || rng.IntN(60) > 0 {
+			return
+		}
+		now, _ := mirror.Inspect(w.Here)
+		for i, m := range w.There {
+			left := m.Crash(w.Rng)
+			if l, err := mirror.Inspect(left); err != nil || l.State != now.State {
+				continue // old, unfinished, or not told of this generation
+			}
+			for k, h := range threads {
+				if err := h.Check(func(off uint64) uint64 { return left.Load64(mirror.HeadSize + off) }); err != nil && wrong == nil {
+					wrong = fmt.Errorf("seed %d, thread %d, %s: %w", seed, k, mirrortest.Name(i), err)
+				}
+			}
+		}
+	}
+	ended := false
+	writer := func(i int) func() error {
+		h := threads[i]
+		return func() error {
+			for n := 0; n < 8 || !ended; n++ {
+				tx, err := r.Begin()
+				if err != nil {
+					return err
+				}
+				h.Begin(tx)
+				for range 1 + rng.IntN(4) {
+					h.Write(uint64(rng.IntN(16)*4096+32*i), 1+rng.IntN(4), false)
+					if rng.IntN(2) == 0 {
+						h.Barrier()
+					}
+				}
+				if err := h.Commit(); err != nil {
+					return err
+				}
+				for _, m := range r.Mirrors() {
+					if m.Filling {
+						during++
+					}
+				}
+			}
+			return nil
+		}
+	}
+	comeBack := func() error {
+		defer func() { ended = true }()
+		for range 3 {
+			i := rng.IntN(len(w.There))
+			w.Net.Crash(mirrortest.Name(i))
+			left := w.There[i].ProcessCrash()
+			if rng.IntN(2) == 0 {
+				left = left.Crash(w.Rng)
+			}
+			for r.Mirrors()[i].Lost == nil { // until somebody has noticed
+				w.Yield()
+			}
+			w.Serve(i, left)
+			if err := r.Resync(t.Context(), rng.IntN(4) == 0); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := errors.Join(w.Interleave(writer(0), writer(1), comeBack)...); err != nil {
+		return during, fmt.Errorf("seed %d: %w", seed, err)
+	}
+	put(t, r, 63<<10, seed+1)
+	same(t, w, r)
+	return during, wrong
+}
+
+// TestResyncBesideTransactions: transactions go on while a mirror is filled, and it has all that they wrote when it follows.
+func TestResyncBesideTransactions(t *testing.T) {
+	for _, s := range mirrored {
+		t.Run(s.String(), func(t *testing.T) {
+			t.Parallel()
+			during := 0
+			for seed := range uint64(8) {
+				n, wrong := resynced(t, seed, s)
+				if during += n; wrong != nil || t.Failed() {
+					t.Fatalf("seed %d: %v", seed, wrong)
+				}
+			}
+			if during < 100 {
+				t.Errorf("only %d transactions committed while a mirror was filled", during)
+			}
+			t.Logf("%d transactions committed while a mirror was filled", during)
+		})
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -68,6 +69,9 @@ func (s *mirrorServe) run(cmd *cobra.Command) (err error) {
 	export, err := mirror.NewExport(ep, memory)
 	if err != nil {
 		return err
+	}
+	export.Report = func(err error) {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s  not admitted: %v\n", time.Now().Format(time.DateTime), err)
 	}
 	label, err := export.Label()
 	if err != nil {

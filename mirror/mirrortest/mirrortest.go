@@ -50,6 +50,9 @@ type World struct {
 	inPoint bool
 	turn    func() // lets another thread go on; nil: there is one
 	event   bool   // what happens is the network's doing, not a thread's
+	threads int    // that have not ended
+	waits   int    // of threads, since something has happened
+	label   bool   // the primary's label is being stored, under the region's lock
 }
 
 // ErrStuck is why a mirror is lost when nothing can happen on the network any more.
@@ -138,7 +141,13 @@ func (w *World) Idle() error {
 			return err
 		}
 	} else if !w.step() {
-		return ErrStuck
+		// Who waits may wait for another thread; but if all do nothing but wait, it is for nothing.
+		if w.waits++; w.turn == nil || w.threads == 1 || w.waits > 20*w.threads {
+			w.waits = 0
+			return ErrStuck
+		}
+		w.turn()
+		return nil
 	}
 	w.point()
 	return nil
@@ -163,12 +172,13 @@ func (w *World) point() {
 	if w.inPoint {
 		return
 	}
+	w.waits = 0
 	if w.Point != nil {
 		w.inPoint = true
 		w.Point()
 		w.inPoint = false
 	}
-	if w.turn != nil && !w.event && w.Rng.IntN(4) == 0 {
+	if w.turn != nil && !w.event && !w.label && w.Rng.IntN(4) == 0 {
 		w.turn()
 	}
 }
@@ -205,9 +215,11 @@ func (m *watched) Fence() {
 	m.w.point()
 	m.Simulated.Fence()
 	m.w.point()
+	m.w.label = false
 }
 
 func (m *watched) Store64(off, v uint64) {
+	m.w.label = m.w.label || off < mirror.HeadSize && m.Simulated == m.w.Here
 	m.w.point()
 	m.Simulated.Store64(off, v)
 	m.w.point()

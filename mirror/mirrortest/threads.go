@@ -40,7 +40,7 @@ func (w *World) Interleave(programs ...func() error) []error {
 	for len(running) > 0 {
 		at := w.Rng.IntN(len(running))
 		i := running[at]
-		w.turn = threads[i].turn
+		w.turn, w.threads = threads[i].turn, len(running)
 		w.Here.As(i)
 		if _, more := threads[i].next(); !more {
 			running = append(running[:at], running[at+1:]...)
