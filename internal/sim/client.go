@@ -124,7 +124,7 @@ func newConn(c *client) *command.Client { return &command.Client{ID: uint64(c.id
 func (r *run) later(c *client, after int64) {
 	if !c.due {
 		c.due = true
-		r.push(event{at: r.now + after, kind: evClient, who: int32(c.id)})
+		r.push(event{at: r.now + after, kind: evClient, who: int16(c.id)})
 	}
 }
 

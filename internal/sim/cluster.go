@@ -263,7 +263,7 @@ func (r *run) wake(m *member, at int64) {
 	}
 	if m.stepAt == 0 || at < m.stepAt {
 		m.stepAt = at
-		r.push(event{at: at, kind: evStep, who: int32(m.id)})
+		r.push(event{at: at, kind: evStep, who: int16(m.id)})
 	}
 }
 
@@ -350,7 +350,7 @@ func (r *run) moveWays(m *member) {
 func (r *run) move(w *way) {
 	if w.conn != nil && !w.due && w.held == 0 && r.net.Unlanded(w.conn) > 0 {
 		w.due = true
-		r.push(event{at: r.now + r.delay(w), kind: evLand, who: int32(w.from.id*len(r.members) + w.to.id)})
+		r.push(event{at: r.now + r.delay(w), kind: evLand, who: int16(w.from.id*len(r.members) + w.to.id)})
 	}
 }
 
@@ -399,7 +399,7 @@ func (r *run) land(w *way) {
 
 // dial makes a connection between two members soon, unless there is one: the one with the higher number dials.
 func (r *run) dial(a, b *member, delay int64) {
-	r.push(event{at: r.now + delay, kind: evDial, who: int32(a.id), other: int32(b.id)})
+	r.push(event{at: r.now + delay, kind: evDial, who: int16(a.id), other: int16(b.id)})
 }
 
 func (r *run) connect(a, b *member) {

@@ -85,7 +85,7 @@ func describe(v *cluster.Record) string {
 
 // event of a call, after a while.
 func (r *run) call(c *call, kind eventKind, after int64, v *cluster.Versioned) {
-	r.push(event{at: r.now + after, kind: kind, who: int32(c.m.id), call: &callEvent{call: c, told: v}})
+	r.push(event{at: r.now + after, kind: kind, who: int16(c.m.id), about: &occasion{call: &callEvent{call: c, told: v}}})
 }
 
 type callEvent struct {
@@ -121,7 +121,7 @@ func (r *run) called(kind eventKind, e *callEvent) {
 	case evAsk:
 		out := e.p.Carry(context.Background(), r.coord)
 		if r.coord.faults[silent] == 0 && e.m.alone == 0 {
-			r.push(event{at: r.now + r.answering(), kind: evAnswer, call: &callEvent{call: e.call, out: out}})
+			r.push(event{at: r.now + r.answering(), kind: evAnswer, about: &occasion{call: &callEvent{call: e.call, out: out}}})
 		}
 	case evAnswer:
 		r.decided(e.call, e.out)

@@ -1,12 +1,17 @@
 package sim
 
-// An event is something that happens at a moment of virtual time.
+// An event is something that happens at a moment of virtual time. There are very many of them, so it is small.
 type event struct {
 	at    int64
 	order uint64 // among those of one moment
+	about *occasion
+	who   int16 // the member, way or client
+	other int16 // evDial: the other member
 	kind  eventKind
-	who   int32  // the member, way or client
-	other int32  // evDial: the other member
+}
+
+// occasion is what there is to know of rare events.
+type occasion struct {
 	fault *Fault // evFault, evHeal
 	run   uint64 // evHeal of a crash: of the member's process; 0: it is over already
 	call  *callEvent

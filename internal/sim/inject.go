@@ -24,7 +24,7 @@ func (r *run) strike(e *Fault) {
 		}
 		if rng.IntN(2) == 0 { // in the middle of what it does next, if it does anything
 			m.mem.armed = 1 + rng.IntN(30)
-			r.push(event{at: r.now + lasts/2, kind: evHeal, fault: e, run: m.runs})
+			r.push(event{at: r.now + lasts/2, kind: evHeal, about: &occasion{fault: e, run: m.runs}})
 			return
 		}
 		r.crash(m, "")
@@ -101,7 +101,7 @@ func (r *run) strike(e *Fault) {
 		r.check.set(m, r.now)
 		r.say(m, "its wall clock is set by %d ms", by)
 	}
-	r.push(event{at: r.now + lasts, kind: evHeal, fault: e})
+	r.push(event{at: r.now + lasts, kind: evHeal, about: &occasion{fault: e}})
 }
 
 // hurt says whether some member lacks what it held once.
@@ -116,12 +116,12 @@ func (r *run) hurt() bool {
 
 // heal ends a fault.
 func (r *run) heal(ev *event) {
-	e := ev.fault
+	e := ev.about.fault
 	r.troubles--
 	r.healed = r.now
 	switch e.Kind {
 	case "crash":
-		if m := r.members[e.Members[0]]; m.eng != nil && m.runs == ev.run { // it did nothing in whose middle it could have ended
+		if m := r.members[e.Members[0]]; m.eng != nil && m.runs == ev.about.run { // it did nothing in whose middle it could have ended
 			r.crash(m, "")
 		}
 		r.restart(r.members[e.Members[0]])
@@ -258,7 +258,7 @@ func (r *run) refusal(m *member) {
 		return
 	}
 	r.troubles++
-	r.push(event{at: r.now + 10*r.latency(), kind: evHeal, fault: &Fault{Kind: "damage", Members: []int{m.id}}})
+	r.push(event{at: r.now + 10*r.latency(), kind: evHeal, about: &occasion{fault: &Fault{Kind: "damage", Members: []int{m.id}}}})
 	r.say(m, "its memory is brought back from a copy")
 	m.mem = &memory{Simulated: m.intact}
 	m.intact, m.refused = nil, ""
@@ -284,6 +284,6 @@ func (r *run) stopped(m *member) {
 	}
 	if m.eng == nil && m.refused == "" {
 		r.troubles++
-		r.push(event{at: r.now + 20*r.latency(), kind: evHeal, fault: &Fault{Kind: "crash", Members: []int{m.id}}})
+		r.push(event{at: r.now + 20*r.latency(), kind: evHeal, about: &occasion{fault: &Fault{Kind: "crash", Members: []int{m.id}}}})
 	}
 }

@@ -216,12 +216,12 @@ func (r *run) loop() {
 		case evDial:
 			r.connect(r.members[e.who], r.members[e.other])
 		case evFault:
-			r.strike(e.fault)
+			r.strike(e.about.fault)
 		case evHeal:
 			r.heal(&e)
 		case evWait:
 		default:
-			r.called(e.kind, e.call)
+			r.called(e.kind, e.about.call)
 		}
 		r.check.look()
 		if e.kind == evStep {

@@ -65,7 +65,7 @@ func (r *run) resume(e *Fault) {
 		if w.from.eng != nil && w.from.runs == s.runs && e.Seed%3 == 0 {
 			r.crash(w.from, "in the middle of a write")
 			r.troubles++
-			r.push(event{at: r.now + r.latency(), kind: evHeal, fault: &Fault{Kind: "crash", Members: []int{w.from.id}}})
+			r.push(event{at: r.now + r.latency(), kind: evHeal, about: &occasion{fault: &Fault{Kind: "crash", Members: []int{w.from.id}}}})
 			return
 		}
 		s.finish(r)

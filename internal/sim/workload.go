@@ -137,7 +137,7 @@ func (r *run) began() {
 		e := &r.schedule[r.nextFault]
 		r.nextFault++
 		r.troubles++
-		r.push(event{at: r.now + int64(e.Delay) + 1, kind: evFault, fault: e})
+		r.push(event{at: r.now + int64(e.Delay) + 1, kind: evFault, about: &occasion{fault: e}})
 	}
 }
 
