@@ -26,7 +26,7 @@ const (
 	offDrained   = 0
 	offPeerEnd   = 8
 	offForwarded = 16
-	offLease     = 24
+	offLease     = 24 // not in use: leases are asked for and given by messages
 )
 
 // OffPeer is the byte offset, inside the control page, of member i's line. It panics unless 0 <= i < MaxMembers.
