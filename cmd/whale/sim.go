@@ -36,7 +36,7 @@ func simCheckCmd() *cobra.Command {
 		Short: "Run a simulated cluster once for each of many seeds, and check everything",
 		Long: `Runs the engines of a cluster, with clients, in one goroutine, on a simulated network and simulated persistent memory, in
 virtual time. Each seed draws a cluster and what goes wrong: crashes, losses of power, pauses, cut and slow ways, lost
-connections, damaged memory, clocks. After every step the invariants of the protocol are checked, and at the end that what
+connections, writes that stay in the middle, damaged memory, clocks. After every step the invariants of the protocol are checked, and at the end that what
 the clients saw is linearizable.
 
 It needs no cluster and touches no files. When a seed fails, it prints what was wrong, the command that runs that seed
