@@ -142,6 +142,25 @@ func (s *Simulated) ProcessCrash() *Simulated {
 	return c
 }
 
+// EndProcess is [Simulated.ProcessCrash] in place. The domain is not None.
+func (s *Simulated) EndProcess() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.inFlight = s.inFlight[:0]
+}
+
+// LosePower is [Simulated.CrashDurable] in place.
+func (s *Simulated) LosePower() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.domain == None {
+		clear(s.image)
+	}
+	copy(s.view, s.image)
+	s.inFlight = s.inFlight[:0]
+	clear(s.evicted)
+}
+
 // Clone is an independent memory in the same state, with the same evictions before it.
 func (s *Simulated) Clone() *Simulated {
 	s.mu.Lock()

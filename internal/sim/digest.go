@@ -291,8 +291,16 @@ func (d *digest) memory(m *member, used uint64) {
 	}
 }
 
-// of is the digest of a world.
-func (d *digest) of(w *world) uint64 {
+// of is the digest of a world in which anything may happen.
+func (d *digest) of(w *world) uint64 { return d.sum(w, false, nil) }
+
+// crashed is that of a world in which nothing more is asked, and every member is going to look.
+func (d *digest) crashed(w *world) uint64 { return d.sum(w, true, nil) }
+
+// without is that of a world in which a member's process is going to end next.
+func (d *digest) without(w *world, m *member) uint64 { return d.sum(w, true, m) }
+
+func (d *digest) sum(w *world, crashed bool, without *member) uint64 {
 	r := w.r
 	if d.seen == nil {
 		d.seen = map[seenAt]uint64{}
@@ -300,7 +308,7 @@ func (d *digest) of(w *world) uint64 {
 	clear(d.seen)
 	d.b = d.b[:0]
 	for _, n := range w.news {
-		if n {
+		if n && !crashed {
 			d.b = append(d.b, 1)
 		} else {
 			d.b = append(d.b, 0)
@@ -314,12 +322,18 @@ func (d *digest) of(w *world) uint64 {
 		if m.eng == nil {
 			continue
 		}
-		d.number(m.st.Drained())
-		d.number(m.st.Installed())
-		if m.ep.Rung() {
+		if m != without {
+			d.number(m.st.Drained())
+			d.number(m.st.Installed())
+		}
+		if m.ep.Rung() && !crashed {
 			d.number(1)
 		}
-		d.pointed(engine, unsafe.Pointer(m.eng))
+		if m == without {
+			d.number(2)
+		} else {
+			d.pointed(engine, unsafe.Pointer(m.eng))
+		}
 		for _, o := range r.members {
 			if w := r.way(m, o); w.conn != nil {
 				d.b = r.net.AppendState(d.b, w.conn)
@@ -327,7 +341,7 @@ func (d *digest) of(w *world) uint64 {
 		}
 	}
 	for i, o := range w.ops {
-		if !w.begun(i) {
+		if !w.begun(i) || crashed {
 			continue
 		}
 		d.number(uint64(i))

@@ -33,7 +33,8 @@ type Scope struct {
 type Explored struct {
 	States      int
 	Transitions int
-	Crashes     int // that were followed, of those that led to different states
+	Crashes     int // that led to different states
+	Recoveries  int // that were followed from there
 	Ended       int // states in which everything was answered and nothing was under way
 	Complete    bool
 	Violation   *Violation
@@ -128,7 +129,6 @@ func Explore(ctx context.Context, s Scope) (*Explored, error) {
 		x.done.Store(false)
 	}
 	x.found.Complete = !x.done.Load()
-	x.found.States = int(x.known.count.Load())
 	return &x.found, ctx.Err()
 }
 
@@ -170,8 +170,10 @@ func (x *explorer) finished(w *walker) {
 	x.busy--
 	x.found.Transitions += w.transitions
 	x.found.Crashes += w.crashes
+	x.found.Recoveries += w.recoveries
+	x.found.States += w.states
 	x.found.Ended += w.ends
-	w.transitions, w.crashes, w.ends = 0, 0, 0
+	w.states, w.transitions, w.crashes, w.recoveries, w.ends = 0, 0, 0, 0, 0
 	x.idle.Broadcast()
 	x.mu.Unlock()
 }

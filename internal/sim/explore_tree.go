@@ -24,7 +24,7 @@ type walker struct {
 	here  bool     // the cluster is in the last of them
 	rests int      // restores since the graph learned last
 
-	transitions, crashes, ends int
+	states, transitions, crashes, recoveries, ends int
 }
 
 // level is a state on the path, with what else is to be tried there.
@@ -55,21 +55,24 @@ func newWalker(x *explorer) (*walker, error) {
 		return nil, err
 	}
 	w := &walker{x: x, world: world}
-	w.graph = rewind.New(apartFromTime, world)
+	w.learnAll()
+	return w, nil
+}
+
+// learnAll finds out what changes on some paths.
+func (w *walker) learnAll() {
+	w.graph = rewind.New(apartFromTime, w.world)
 	w.d.changed = w.graph.Changed
 	w.start = w.graph.Save()
 	rng := rand.New(rand.NewPCG(1, 1))
 	for range trials {
-		for all := world.choices(); len(all) > 0 && all[0].kind != crash && world.r.bad == nil; all = world.choices() {
-			if c := all[rng.IntN(len(all))]; c.kind != crash {
-				world.take(c)
-			}
+		for all := w.world.choices(); len(all) > 0 && w.world.r.bad == nil; all = w.world.choices() {
+			w.world.take(all[rng.IntN(len(all))])
 		}
-		world.last()
+		w.world.last()
 		w.graph.Learn()
 		w.graph.Restore(w.start)
 	}
-	return w, nil
 }
 
 // apartFromTime are fields that need not be taken back: what carries nothing from one step to the next, what never changes,
@@ -130,11 +133,7 @@ func (w *walker) arrive(sleep []sleeper) {
 		return
 	}
 	if n := len(w.path); n > 0 && w.path[n-1].kind == crash {
-		if fresh, _, _ := w.x.known.enter(w.d.of(w.world), 0); fresh {
-			w.crashes++
-			w.world.recover()
-			w.end()
-		}
+		w.crashed()
 		return
 	}
 	l := level{all: w.world.choices()}
@@ -145,7 +144,13 @@ func (w *walker) arrive(sleep []sleeper) {
 			l.did[i] = s.did
 		}
 	}
+	quiet := len(l.all) == 0
 	fresh, woken, still := w.x.known.enter(w.d.of(w.world), l.sleep)
+	if fresh {
+		w.states++
+		l.all = w.endings(l.all)
+		l.did = append(l.did, make([]effect, len(l.all)-len(l.did))...)
+	}
 	for i := range l.all {
 		if fresh && !l.sleep.has(i) || woken.has(i) {
 			l.open = append(l.open, i)
@@ -156,7 +161,6 @@ func (w *walker) arrive(sleep []sleeper) {
 		w.x.stop()
 	}
 	w.transitions += len(l.open)
-	quiet := len(l.all) == 0 || l.all[0].kind == crash
 	if len(l.open) > 0 {
 		if len(w.stack)%spacing == 0 || quiet {
 			l.point = w.graph.Save()
@@ -169,6 +173,36 @@ func (w *walker) arrive(sleep []sleeper) {
 		w.ends++
 		w.end()
 	}
+}
+
+// endings appends crashes. What a member that ends had in mind does not matter: only what it had posted, and what it leaves.
+func (w *walker) endings(all []choice) []choice {
+	if !w.x.scope.Crash {
+		return all
+	}
+	for i, m := range w.world.r.members {
+		if fresh, _, _ := w.x.known.enter(w.d.without(w.world, m)+uint64(i)+1, 0); fresh {
+			all = w.world.crashes(all, i)
+		}
+	}
+	return all
+}
+
+// crashed follows the end of a process: the others go on as far as they can, and then it starts again. That is one way of many, so
+// of two states that come to the same on the way one suffices.
+func (w *walker) crashed() {
+	known := &w.x.known
+	if fresh, _, _ := known.enter(w.d.crashed(w.world), 0); !fresh {
+		return
+	}
+	w.crashes++
+	w.world.settle()
+	if fresh, _, _ := known.enter(w.d.crashed(w.world)^1, 0); w.world.r.bad == nil && !fresh {
+		return
+	}
+	w.recoveries++
+	w.world.restart()
+	w.end()
 }
 
 // end looks at the cluster when nothing is left to happen.

@@ -46,7 +46,7 @@ func newWorld(s *Scope) (*world, error) {
 		return nil, err
 	}
 	w := &world{scope: s, r: r}
-	w.recover()
+	w.settle()
 	r.newGroup()
 	padding := 0
 	if s.Large {
@@ -93,7 +93,7 @@ func (w *world) beside(m int) [4]*way {
 	return [4]*way{&r.ways[a*3+m], &r.ways[b*3+m], &r.ways[m*3+a], &r.ways[m*3+b]}
 }
 
-// choices are what may happen in this state; crashes come last.
+// choices are what may happen in this state, but for crashes.
 func (w *world) choices() (all []choice) {
 	for m := range w.r.members {
 		each(w.unlanded(m, simfab.Target, simfab.Poster), func(lands [4]landing) {
@@ -116,16 +116,17 @@ func (w *world) choices() (all []choice) {
 			}
 		}
 	}
-	if w.scope.Crash {
-		for m := range w.r.members {
-			each(w.unlanded(m, simfab.Either, simfab.Target), func(lands [4]landing) {
-				all = append(all, choice{crash, int8(m), 0, lands})
-			})
-			each(w.unlanded(m, simfab.Poster, simfab.Target), func(lands [4]landing) {
-				all = append(all, choice{crash, int8(m), 1, lands})
-			})
-		}
-	}
+	return all
+}
+
+// crashes appends the ways in which a member may end.
+func (w *world) crashes(all []choice, m int) []choice {
+	each(w.unlanded(m, simfab.Either, simfab.Target), func(lands [4]landing) {
+		all = append(all, choice{crash, int8(m), 0, lands})
+	})
+	each(w.unlanded(m, simfab.Poster, simfab.Target), func(lands [4]landing) {
+		all = append(all, choice{crash, int8(m), 1, lands})
+	})
 	return all
 }
 
@@ -328,23 +329,28 @@ func (w *world) crash(m *member, power bool) {
 	r := w.r
 	r.check.look()
 	r.endNow(m)
-	left := m.mem.ProcessCrash()
 	if power {
-		left = m.mem.CrashDurable()
+		m.mem.LosePower()
 		r.check.restarted(m)
+	} else {
+		m.mem.EndProcess()
 	}
-	m.mem = &memory{Simulated: left}
 	w.listen()
 }
 
-// recover starts who does not run, and lets everything happen, in order, until nothing moves.
-func (w *world) recover() {
-	r := w.r
-	for _, m := range r.members {
+// restart starts who does not run, and lets everything happen.
+func (w *world) restart() {
+	for _, m := range w.r.members {
 		if m.eng == nil {
-			r.boot(m)
+			w.r.boot(m)
 		}
 	}
+	w.settle()
+}
+
+// settle lets everything happen, in order, until nothing moves.
+func (w *world) settle() {
+	r := w.r
 	for moved := true; moved && r.bad == nil; {
 		moved = false
 		for _, a := range r.members {
@@ -390,7 +396,7 @@ func (w *world) last() {
 		w.told = append(w.told, false)
 		i := len(w.ops) - 1
 		w.ask(i)
-		w.recover()
+		w.settle()
 		if o := w.ops[i]; o.fate != done {
 			r.fail("Liveness", "nothing more happens, and %s has no answer: %s", o, r.state())
 		}
