@@ -7,7 +7,7 @@
 // taken for immutable, and of a slice only its length counts: what lies behind it must not be read.
 //
 // Large memories without pointers (here called flats) are not copied whole: [Graph.Learn] notes which of their pieces
-// have changed since the graph was made, and only those are copied. A piece that changed and is not known stays as it is
+// have changed since they were reached first, and only those are copied. A piece that changed and is not known stays as it is
 // when a Point is restored, so [Graph.Learn] is called again now and then; if it finds something, what was done since it
 // was called last has to be done again.
 //
@@ -34,8 +34,8 @@ type Graph struct {
 	skip  func(owner reflect.Type, field string) bool
 	plans map[reflect.Type]*plan
 	seen  visited
-	flats []*flat
-	known []knownPiece
+	flats []*flat       // those that were reached when the graph was made, by address; then those that were reached later
+	kinds map[int][]int // pieces that were learned, by size of flats
 	free  []*Point
 }
 
@@ -46,20 +46,33 @@ type object struct {
 	n    int
 }
 
-// flat is a large memory, and what was in it when the graph was made.
+// flat is a large memory, and what was in it when it was reached first.
 type flat struct {
 	now, then []byte
-	known     []bool // by piece
+	changes   []int  // pieces that are known to change, in the order in which that was learned
+	sorted    []int  // the same
+	known     []bool // the same, by piece
 }
 
-type knownPiece struct{ now, then []byte }
+func newFlat(b []byte) *flat {
+	return &flat{now: b, then: bytes.Clone(b), known: make([]bool, (len(b)+piece-1)/piece)}
+}
+
+// piece is the i-th of a flat's, or of a copy's.
+func pieceOf(b []byte, i int) []byte { return b[i*piece : min((i+1)*piece, len(b))] }
 
 // Point is a state of the graph.
 type Point struct {
 	items []item
 	used  int
 	maps  []savedMap
-	flats [][]byte // contents of the known pieces
+	flats []savedFlat
+}
+
+type savedFlat struct {
+	f      *flat
+	pieces []byte // those that were known, one behind the other, each in the room of a whole one
+	count  int
 }
 
 type item struct {
@@ -78,7 +91,7 @@ type savedMap struct {
 // New makes the graph of what can be reached from the roots, which are pointers. skip names fields of structs that are left
 // as they are; nil: none.
 func New(skip func(owner reflect.Type, field string) bool, roots ...any) *Graph {
-	g := &Graph{skip: skip, plans: map[reflect.Type]*plan{}}
+	g := &Graph{skip: skip, plans: map[reflect.Type]*plan{}, kinds: map[int][]int{}}
 	for _, r := range roots {
 		v := reflect.ValueOf(r)
 		if v.Kind() != reflect.Pointer || v.IsNil() {
@@ -110,29 +123,48 @@ func New(skip func(owner reflect.Type, field string) bool, roots ...any) *Graph 
 		}
 		kept = append(kept, f)
 	}
-	g.flats = kept
-	for _, f := range g.flats {
-		f.then = bytes.Clone(f.now)
-		f.known = make([]bool, (len(f.now)+piece-1)/piece)
+	for i, f := range kept {
+		kept[i] = newFlat(f.now)
 	}
+	g.flats = kept
 	return g
 }
 
 func (f *flat) start() uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(f.now))) }
 func (f *flat) end() uintptr   { return f.start() + uintptr(len(f.now)) }
 
-// Learn looks for pieces of flats that have changed since the graph was made and says how many it did not know.
+// adopt makes a memory that was reached only now a flat. Those of its size are of its kind, and change in the same places.
+func (g *Graph) adopt(b []byte) {
+	if g.flat(b) != nil {
+		return
+	}
+	fresh := newFlat(b)
+	for _, i := range g.kinds[len(b)] {
+		fresh.learn(i)
+	}
+	g.flats = append(g.flats, fresh)
+}
+
+func (f *flat) learn(i int) {
+	if !f.known[i] {
+		f.known[i] = true
+		f.changes = append(f.changes, i)
+		at, _ := slices.BinarySearch(f.sorted, i)
+		f.sorted = slices.Insert(f.sorted, at, i)
+	}
+}
+
+// Learn looks for pieces of flats that have changed since they were reached, and says how many it did not know.
 func (g *Graph) Learn() (fresh int) {
 	for _, f := range g.flats {
 		if bytes.Equal(f.now, f.then) {
 			continue
 		}
 		for i := range f.known {
-			from, to := i*piece, min((i+1)*piece, len(f.now))
-			if !f.known[i] && !bytes.Equal(f.now[from:to], f.then[from:to]) {
-				f.known[i] = true
-				g.known = append(g.known, knownPiece{f.now[from:to], f.then[from:to]})
+			if !f.known[i] && !bytes.Equal(pieceOf(f.now, i), pieceOf(f.then, i)) {
 				fresh++
+				f.learn(i)
+				g.kinds[len(f.now)] = append(g.kinds[len(f.now)], i)
 			}
 		}
 	}
@@ -146,18 +178,38 @@ func (g *Graph) Save() *Point {
 		p, g.free = g.free[n-1], g.free[:n-1]
 	}
 	p.used, p.maps = 0, p.maps[:0]
-	g.walk(p, nil)
+	g.walk(p, g.adopt)
 	for i := p.used; i < len(p.items); i++ {
 		p.items[i] = item{} // of an earlier use
 	}
 	p.items = p.items[:p.used]
-	for i, k := range g.known {
-		if i == len(p.flats) {
-			p.flats = append(p.flats, make([]byte, len(k.now)))
-		}
-		copy(p.flats[i], k.now)
+	for len(p.flats) < len(g.flats) {
+		p.flats = append(p.flats, savedFlat{})
+	}
+	p.flats = p.flats[:len(g.flats)]
+	for i, f := range g.flats {
+		p.flats[i].save(f)
 	}
 	return p
+}
+
+func (s *savedFlat) save(f *flat) {
+	s.f, s.count, s.pieces = f, len(f.changes), s.pieces[:0]
+	for _, i := range f.changes {
+		var room [piece]byte
+		copy(room[:], pieceOf(f.now, i))
+		s.pieces = append(s.pieces, room[:]...)
+	}
+}
+
+func (s *savedFlat) restore() {
+	for n, i := range s.f.changes {
+		if n < s.count {
+			copy(pieceOf(s.f.now, i), s.pieces[n*piece:])
+		} else {
+			copy(pieceOf(s.f.now, i), pieceOf(s.f.then, i)) // it had not changed yet
+		}
+	}
 }
 
 // Restore takes the graph back. The point stays good.
@@ -173,33 +225,28 @@ func (g *Graph) Restore(p *Point) {
 	for i := range p.maps {
 		p.maps[i].restore()
 	}
-	for i, k := range g.known {
-		if i < len(p.flats) {
-			copy(k.now, p.flats[i])
-		} else {
-			copy(k.now, k.then) // it had not changed yet
-		}
+	g.flats = g.flats[:0]
+	for i := range p.flats {
+		p.flats[i].restore()
+		g.flats = append(g.flats, p.flats[i].f) // what was reached later is not reached any more
 	}
 }
 
 // Changed appends to dst those pieces of b, a flat or a part of one, that are not what they were when the graph was made, each
 // behind its offset. False: b is no flat.
 func (g *Graph) Changed(dst, b []byte) ([]byte, bool) {
-	at := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
-	for _, f := range g.flats {
-		if at < f.start() || at >= f.end() {
-			continue
-		}
-		for _, k := range g.known {
-			from := uintptr(unsafe.Pointer(unsafe.SliceData(k.now)))
-			if from >= at && from < at+uintptr(len(b)) && !bytes.Equal(k.now, k.then) {
-				dst = binary.LittleEndian.AppendUint32(dst, uint32(from-at))
-				dst = append(dst, k.now...)
-			}
-		}
-		return dst, true
+	f := g.flat(b)
+	if f == nil {
+		return dst, false
 	}
-	return dst, false
+	from := int(uintptr(unsafe.Pointer(unsafe.SliceData(b))) - f.start())
+	for _, i := range f.sorted {
+		if now := pieceOf(f.now, i); i*piece >= from && i*piece < from+len(b) && !bytes.Equal(now, pieceOf(f.then, i)) {
+			dst = binary.LittleEndian.AppendUint32(dst, uint32(i*piece-from))
+			dst = append(dst, now...)
+		}
+	}
+	return dst, true
 }
 
 // Drop gives a point back for reuse.

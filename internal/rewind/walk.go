@@ -110,7 +110,7 @@ func plain(t reflect.Type) bool {
 	return true
 }
 
-// walk saves all that is reached in p. It gives flats to large, or, when that is nil, leaves out those that it knows.
+// walk saves all that is reached in p, but for flats, which it gives to large.
 func (g *Graph) walk(p *Point, large func([]byte)) {
 	g.seen.clear()
 	for _, r := range g.roots {
@@ -124,13 +124,8 @@ func (g *Graph) reach(p *Point, o object, large func([]byte)) {
 	}
 	if o.plan.plain && uintptr(o.n)*o.plan.size >= flatSize {
 		b := unsafe.Slice((*byte)(o.at), uintptr(o.n)*o.plan.size)
-		if large != nil {
-			large(b)
-			return
-		}
-		if g.flat(b) {
-			return
-		}
+		large(b)
+		return
 	}
 	if !g.seen.enter(o) {
 		return
@@ -237,15 +232,15 @@ func (g *Graph) followMap(p *Point, m reflect.Value, large func([]byte)) {
 	p.maps = append(p.maps, s)
 }
 
-// flat says whether b lies in a flat that is known.
-func (g *Graph) flat(b []byte) bool {
+// flat is the one that b lies in; nil: none.
+func (g *Graph) flat(b []byte) *flat {
 	at := uintptr(unsafe.Pointer(unsafe.SliceData(b)))
 	for _, f := range g.flats {
 		if at >= f.start() && at+uintptr(len(b)) <= f.end() {
-			return true
+			return f
 		}
 	}
-	return false
+	return nil
 }
 
 // save copies an object, into the room that the point had for it the last time, if it can.

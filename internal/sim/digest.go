@@ -307,6 +307,9 @@ func (d *digest) sum(w *world, crashed bool, without *member) uint64 {
 	}
 	clear(d.seen)
 	d.b = d.b[:0]
+	if w.fell {
+		d.b = append(d.b, 2)
+	}
 	for _, n := range w.news {
 		if n && !crashed {
 			d.b = append(d.b, 1)

@@ -15,6 +15,7 @@ type Scope struct {
 	Writes  []int // at which member each is asked
 	Reads   []int
 	Crash   bool // at every state each member's process ends, or loses its power; the cluster then recovers in one way
+	Recover bool // and there, too, every order is tried, instead of one way
 	Large   bool // values are too large to be sent to every member directly
 	Each    bool // no reduction: every landing is an event of its own (see lands); far more states, and the same histories
 	Reports bool // what members report to P of themselves lands at any time, as all else; if not, at once

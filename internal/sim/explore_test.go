@@ -39,15 +39,19 @@ func TestEveryOrder(t *testing.T) {
 		long  bool
 		scope Scope
 	}{
-		{"a write, a read at P", false, Scope{Writes: []int{0}, Reads: []int{0}, Reports: true}},
-		{"a write, a read at P, a crash", false, Scope{Writes: []int{0}, Reads: []int{0}, Crash: true}},
-		{"a write, two reads", false, Scope{Writes: []int{0}, Reads: []int{1, 2}}},
-		{"a write, two reads, all reports", true, Scope{Writes: []int{0}, Reads: []int{1, 2}, Reports: true}},
-		{"a write, a read, a crash", true, Scope{Writes: []int{0}, Reads: []int{1}, Crash: true}},
+		{"a write, a read at P, all reports", false, Scope{Writes: []int{0}, Reads: []int{0}, Reports: true}},
+		{"a write, a read at the mirror, a crash", false, Scope{Writes: []int{0}, Reads: []int{1}, Crash: true}},
+		{"a write, a read at each backup", false, Scope{Writes: []int{0}, Reads: []int{1, 2}}},
+		{"a write, a read at each backup, all reports", true, Scope{Writes: []int{0}, Reads: []int{1, 2}, Reports: true}},
+		{"a write, a read at each backup, a crash", true, Scope{Writes: []int{0}, Reads: []int{1, 2}, Crash: true}},
 		{"a large write, a read at the follower", true, Scope{Writes: []int{0}, Reads: []int{2}, Large: true}},
-		{"two writes, a read", true, Scope{Writes: []int{0, 0}, Reads: []int{2}}},
-		{"two writes, two reads, one at P", true, Scope{Writes: []int{0, 0}, Reads: []int{0, 1}}},
-		{"two writes, two reads", true, Scope{Writes: []int{0, 0}, Reads: []int{1, 2}}},
+		{"a write at the mirror, a read at P", true, Scope{Writes: []int{1}, Reads: []int{0}}},
+		{"a read at P, a crash, every recovery", true, Scope{Reads: []int{0}, Crash: true, Recover: true}},
+		{"two writes, a read at the follower", true, Scope{Writes: []int{0, 0}, Reads: []int{2}}},
+		{"two writes, reads at P and the mirror", true, Scope{Writes: []int{0, 0}, Reads: []int{0, 1}}},
+		{"two writes, reads at P and the mirror, a crash", true, Scope{Writes: []int{0, 0}, Reads: []int{0, 1}, Crash: true}},
+		{"two writes, a read at each backup", true, Scope{Writes: []int{0, 0}, Reads: []int{1, 2}}},
+		{"two writes, a read at each backup, a crash", true, Scope{Writes: []int{0, 0}, Reads: []int{1, 2}, Crash: true}},
 	} {
 		if s.long && os.Getenv("WHALE_SIM") != "long" {
 			continue
@@ -70,30 +74,35 @@ func TestReductionsLoseNothing(t *testing.T) {
 	scopes := []Scope{
 		{Writes: []int{0}, Reads: []int{0}},
 		{Writes: []int{0}, Reads: []int{1}},
-		{Writes: []int{0}, Reads: []int{2}},
-		{Writes: []int{1}, Reads: []int{0}},
 	}
 	if os.Getenv("WHALE_SIM") == "long" {
-		scopes = append(scopes, Scope{Writes: []int{0}, Reads: []int{2}, Large: true}, Scope{Writes: []int{0}, Reads: []int{1, 2}}, Scope{Writes: []int{0}, Reads: []int{1, 1}})
+		scopes = append(scopes, Scope{Writes: []int{0}, Reads: []int{2}}, Scope{Writes: []int{1}, Reads: []int{0}},
+			Scope{Writes: []int{0}, Reads: []int{2}, Large: true}, Scope{Writes: []int{0}, Reads: []int{1, 2}}, Scope{Writes: []int{0}, Reads: []int{1, 1}})
 	}
 	for _, s := range scopes {
-		histories := func(s Scope) (all []string) {
+		histories := func(s Scope) (all []string, states int) {
 			known := map[string]bool{}
 			s.whole = true
 			s.ended = func(ops []*op) { known[seen(ops)] = true }
-			explore(t, s)
+			found := explore(t, s)
 			for h := range known {
 				all = append(all, h)
 			}
 			slices.Sort(all)
-			return all
+			return all, found.States
 		}
 		every := s
 		every.Each, every.Reports, every.wakeful = true, true, true
-		want := histories(every)
+		want, _ := histories(every)
 		for _, reports := range []bool{true, false} {
 			s.Reports = reports
-			if got := histories(s); !slices.Equal(got, want) {
+			got, states := histories(s)
+			awake := s
+			awake.wakeful = true
+			if _, n := histories(awake); n != states {
+				t.Errorf("writes at %v, reads at %v, reports %v: %d states, and %d when nothing sleeps", s.Writes, s.Reads, reports, states, n)
+			}
+			if !slices.Equal(got, want) {
 				t.Errorf("writes at %v, reads at %v, reports %v: %d histories, want %d\n%q\n%q", s.Writes, s.Reads, reports, len(got), len(want), got, want)
 			}
 		}
@@ -109,7 +118,6 @@ func TestEqualStatesHaveEqualFutures(t *testing.T) {
 	scopes := []Scope{
 		{Writes: []int{0}, Reads: []int{1}},
 		{Writes: []int{1}, Reads: []int{0}},
-		{Writes: []int{0, 0}, Reads: []int{2}, Reports: true, Most: 150},
 	}
 	if os.Getenv("WHALE_SIM") == "long" {
 		scopes = append(scopes, Scope{Writes: []int{0}, Reads: []int{2}, Large: true}, Scope{Writes: []int{0, 0}, Reads: []int{1}, Reports: true, Most: 5000})
@@ -119,7 +127,7 @@ func TestEqualStatesHaveEqualFutures(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w := &walker{x: &explorer{scope: &s}, world: world}
+		w := &walker{x: &explorer{scope: &s}, world: world, rng: rand.New(rand.NewPCG(1, 1))}
 		w.learnAll()
 		futures := map[uint64]string{}
 		again := 0
@@ -127,7 +135,7 @@ func TestEqualStatesHaveEqualFutures(t *testing.T) {
 		visit = func() {
 			point := w.graph.Save()
 			all := world.choices()
-			future := fmt.Sprint(all)
+			future := fmt.Sprint(all, world.seen.explained)
 			for _, c := range all {
 				world.take(c)
 				future += fmt.Sprintf(" %x", w.d.of(world))
@@ -161,18 +169,34 @@ func TestEqualStatesHaveEqualFutures(t *testing.T) {
 }
 
 func TestEveryOrderFindsBrokenVariants(t *testing.T) {
-	for _, v := range []struct {
+	type variant struct {
 		name  string
 		scope Scope
-	}{
+	}
+	variants := []variant{
 		{"trap 1", Scope{Writes: []int{0}, Reads: []int{1}, Broken: Broken{Core: whale.FaultEarlyCommit}}},
 		{"trap 2", Scope{Writes: []int{0}, Reads: []int{2}, Broken: Broken{Core: whale.FaultDataOnly}}},
 		{"trap 2, the reader", Scope{Writes: []int{0}, Reads: []int{1, 2}, Broken: Broken{Engine: shard.FaultKnownS}}},
 		{"a read joins an earlier one", Scope{Writes: []int{0}, Reads: []int{1, 1}, Broken: Broken{Engine: shard.FaultJoinRefresh}}},
 		{"trap 3", Scope{Writes: []int{0}, Reads: []int{0}, Broken: Broken{Engine: shard.FaultReadUnstable}}},
+		{"S is off by one", Scope{Writes: []int{0, 0}, Reads: []int{1}, Broken: Broken{Core: whale.FaultOffByOne}}},
+		{"everywhere too early", Scope{Writes: []int{0}, Reads: []int{2}, Large: true, Broken: Broken{Core: whale.FaultEarlyEverywhere}}},
+		{"data visible, not durable", Scope{Writes: []int{0}, Reads: []int{1}, Broken: Broken{Core: whale.FaultVisibleData}}},
+		{"forwarded without a flush", Scope{Writes: []int{0}, Reads: []int{2}, Large: true, Broken: Broken{Core: whale.FaultForwardWritten}}},
+		{"no drain before a read", Scope{Writes: []int{0}, Reads: []int{1}, Broken: Broken{Store: store.FaultNoDrain}}},
+		{"pending versions overlooked", Scope{Writes: []int{0}, Reads: []int{1}, Broken: Broken{Store: store.FaultNoPending}}},
+		{"P does not persist", Scope{Writes: []int{0}, Reads: []int{0}, Broken: Broken{Engine: shard.FaultNoCommit}}},
+		{"a backup does not persist", Scope{Writes: []int{0}, Reads: []int{1}, Broken: Broken{Engine: shard.FaultNoCommitBackup}}},
+		{"a fenced member serves", Scope{Writes: []int{0}, Reads: []int{1}, Crash: true, Broken: Broken{Engine: shard.FaultServeFenced}}},
 		{"clean when the data has come", Scope{Writes: []int{0}, Reads: []int{1}, Broken: Broken{Store: store.FaultInstallUnstable}}},
 		{"an older version for a missing one", Scope{Writes: []int{0}, Reads: []int{2}, Large: true, Broken: Broken{Store: store.FaultOlder}}},
-	} {
+	}
+	if os.Getenv("WHALE_SIM") == "long" {
+		variants = append(variants,
+			variant{"active too early", Scope{Writes: []int{0}, Crash: true, Recover: true, Broken: Broken{Engine: shard.FaultEarlyActive}}},
+			variant{"old rights stand", Scope{Writes: []int{0}, Large: true, Crash: true, Recover: true, Broken: Broken{Engine: shard.FaultNoRevoke}}})
+	}
+	for _, v := range variants {
 		found, err := Explore(context.Background(), v.scope)
 		if err != nil {
 			t.Fatal(err)

@@ -17,6 +17,7 @@ type walker struct {
 	graph *rewind.Graph
 	start *rewind.Point
 	d     digest
+	rng   *rand.Rand
 
 	path  []choice // all that was taken
 	root  int      // how much of it leads to the branch that is explored
@@ -44,7 +45,7 @@ type branch struct {
 }
 
 const (
-	trials   = 30   // random paths by which a walker learns what changes
+	trials   = 60   // random paths by which a walker learns what changes
 	learning = 4096 // restores
 	spacing  = 4    // levels for one point: a step costs less than a copy of the cluster
 )
@@ -54,7 +55,7 @@ func newWalker(x *explorer) (*walker, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &walker{x: x, world: world}
+	w := &walker{x: x, world: world, rng: rand.New(rand.NewPCG(1, 1))}
 	w.learnAll()
 	return w, nil
 }
@@ -64,10 +65,16 @@ func (w *walker) learnAll() {
 	w.graph = rewind.New(apartFromTime, w.world)
 	w.d.changed = w.graph.Changed
 	w.start = w.graph.Save()
-	rng := rand.New(rand.NewPCG(1, 1))
-	for range trials {
+	for i := range trials {
 		for all := w.world.choices(); len(all) > 0 && w.world.r.bad == nil; all = w.world.choices() {
-			w.world.take(all[rng.IntN(len(all))])
+			if m := i % 4; w.x.scope.Crash && !w.world.fell && m < 3 && w.rng.IntN(10) == 0 {
+				w.world.take(w.world.crashes(nil, m)[0])
+				if !w.x.scope.Recover {
+					w.world.restart()
+				}
+				continue
+			}
+			w.world.take(all[w.rng.IntN(len(all))])
 		}
 		w.world.last()
 		w.graph.Learn()
@@ -132,14 +139,14 @@ func (w *walker) arrive(sleep []sleeper) {
 		w.violated()
 		return
 	}
-	if n := len(w.path); n > 0 && w.path[n-1].kind == crash {
+	if n := len(w.path); n > 0 && w.path[n-1].kind == crash && !w.x.scope.Recover {
 		w.crashed()
 		return
 	}
 	l := level{all: w.world.choices()}
 	l.did = make([]effect, len(l.all))
 	for _, s := range sleep {
-		if i := slices.Index(l.all, s.choice); i >= 0 && i < mostSleepers && !w.x.scope.wakeful {
+		if i := slices.Index(l.all, s.choice); i >= 0 && i < mostSleepers && !w.x.scope.wakeful && !w.world.fell {
 			l.sleep |= 1 << i
 			l.did[i] = s.did
 		}
@@ -156,6 +163,7 @@ func (w *walker) arrive(sleep []sleeper) {
 			l.open = append(l.open, i)
 		}
 	}
+	w.rng.Shuffle(len(l.open), func(i, j int) { l.open[i], l.open[j] = l.open[j], l.open[i] }) // what is wrong is found sooner
 	l.sleep = still
 	if most := int64(w.x.scope.Most); most > 0 && w.x.known.count.Load() >= most {
 		w.x.stop()
@@ -177,7 +185,7 @@ func (w *walker) arrive(sleep []sleeper) {
 
 // endings appends crashes. What a member that ends had in mind does not matter: only what it had posted, and what it leaves.
 func (w *walker) endings(all []choice) []choice {
-	if !w.x.scope.Crash {
+	if !w.x.scope.Crash || w.world.fell {
 		return all
 	}
 	for i, m := range w.world.r.members {

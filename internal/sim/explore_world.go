@@ -33,6 +33,7 @@ type world struct {
 	news  [3]bool // something has come that the member has not looked at
 	seen  history
 	told  []bool // whose end the history knows
+	fell  bool   // a member's process has ended
 }
 
 // newWorld makes a cluster that serves.
@@ -95,8 +96,12 @@ func (w *world) beside(m int) [4]*way {
 
 // choices are what may happen in this state, but for crashes.
 func (w *world) choices() (all []choice) {
+	to, from := simfab.Target, simfab.Poster
+	if w.fell {
+		to, from = simfab.Either, simfab.Either
+	}
 	for m := range w.r.members {
-		each(w.unlanded(m, simfab.Target, simfab.Poster), func(lands [4]landing) {
+		each(w.unlanded(m, to, from), func(lands [4]landing) {
 			if w.news[m] || lands != [4]landing{} {
 				all = append(all, choice{step, int8(m), -1, lands})
 			}
@@ -141,8 +146,9 @@ func (w *world) crashes(all []choice, m int) []choice {
 // landing that waits for it; and those are the ones that are tried. Checkers that ask whether something is there already
 // find most when it comes as late as that.
 //
-// When a process ends, it matters at it what has come, and what has been acknowledged; at others what has come from it. Where
-// it loses its power, what has come and is not durable is as if it had not.
+// When a process ends, and nothing more is asked, it matters at it what has come, and what has been acknowledged; at others what has come from it. Where
+// it loses its power, what has come and is not durable is as if it had not. After that keys are withdrawn and connections
+// closed, and who does that decides about all that is on its ways.
 func (w *world) unlanded(m int, to, from simfab.Side) (most [4]landing) {
 	if w.scope.Each {
 		return most
@@ -215,9 +221,15 @@ func (w *world) take(c choice) (did effect) {
 		w.landed(way)
 	case crash:
 		w.crash(m, c.b == 1)
+		if w.scope.Recover {
+			r.boot(m)
+			w.news = [3]bool{true, true, true}
+			w.dial()
+		}
 	}
 	if c.kind != crash {
 		did.reported = w.reports()
+		w.dial()
 	}
 	r.check.look()
 	r.events = r.events[:0]
@@ -250,7 +262,9 @@ func (w *world) ask(i int) {
 	}
 	o.fate = open
 	w.seen.called(i)
-	w.r.send(w.r.clients[i], o)
+	c, m := w.r.clients[i], w.r.members[w.at[i]]
+	c.m, c.runs = m, m.runs // it has not ended since
+	w.r.send(c, o)
 }
 
 // step lets a member do all that it can.
@@ -327,6 +341,7 @@ func (w *world) reports() (some bool) {
 // crash ends a member's process, or takes its power.
 func (w *world) crash(m *member, power bool) {
 	r := w.r
+	w.fell = true
 	r.check.look()
 	r.endNow(m)
 	if power {
@@ -352,15 +367,7 @@ func (w *world) restart() {
 func (w *world) settle() {
 	r := w.r
 	for moved := true; moved && r.bad == nil; {
-		moved = false
-		for _, a := range r.members {
-			for _, b := range r.members[:a.id] {
-				if a.eng != nil && b.eng != nil && !r.connected(a, b) {
-					r.connect(a, b)
-					moved = true
-				}
-			}
-		}
+		moved = w.dial()
 		for i := range r.ways {
 			if conn := r.ways[i].conn; conn != nil && r.net.Unlanded(conn) > 0 {
 				r.net.DrainConn(conn)
@@ -373,6 +380,28 @@ func (w *world) settle() {
 		r.check.look()
 	}
 	r.events = r.events[:0]
+}
+
+// dial connects who is not connected, at once. Who hears of a lost connection then has something to look at.
+func (w *world) dial() (some bool) {
+	r := w.r
+	if !w.fell && len(r.groups) > 0 {
+		return false // since the cluster was made nothing was lost
+	}
+	for _, a := range r.members {
+		for _, b := range r.members[:a.id] {
+			if a.eng != nil && b.eng != nil && !r.connected(a, b) {
+				r.connect(a, b)
+				w.news[a.id], w.news[b.id], some = true, true, true
+			}
+		}
+	}
+	for i := range r.ways {
+		if conn := r.ways[i].conn; conn != nil && r.net.Unpolled(conn) > 0 {
+			w.news[r.ways[i].from.id] = true
+		}
+	}
+	return some
 }
 
 // last: all is quiet. Everything was answered, every member serves, and the key can be read at each.
