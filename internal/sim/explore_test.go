@@ -18,6 +18,9 @@ import (
 func explore(t *testing.T, s Scope) *Explored {
 	t.Helper()
 	start := time.Now()
+	if os.Getenv("WHALE_SIM") != "long" {
+		s.Workers = 1 // another cluster costs more than it gains
+	}
 	found, err := Explore(context.Background(), s)
 	if err != nil {
 		t.Fatal(err)
@@ -48,9 +51,7 @@ func TestEveryOrder(t *testing.T) {
 		{"a write at the mirror, a read at P", true, Scope{Writes: []int{1}, Reads: []int{0}}},
 		{"a read at P, a crash, every recovery", true, Scope{Reads: []int{0}, Crash: true, Recover: true}},
 		{"two writes, a read at the follower", true, Scope{Writes: []int{0, 0}, Reads: []int{2}}},
-		{"two writes, reads at P and the mirror", true, Scope{Writes: []int{0, 0}, Reads: []int{0, 1}}},
 		{"two writes, reads at P and the mirror, a crash", true, Scope{Writes: []int{0, 0}, Reads: []int{0, 1}, Crash: true}},
-		{"two writes, a read at each backup", true, Scope{Writes: []int{0, 0}, Reads: []int{1, 2}}},
 		{"two writes, a read at each backup, a crash", true, Scope{Writes: []int{0, 0}, Reads: []int{1, 2}, Crash: true}},
 	} {
 		if s.long && os.Getenv("WHALE_SIM") != "long" {
@@ -193,10 +194,11 @@ func TestEveryOrderFindsBrokenVariants(t *testing.T) {
 	}
 	if os.Getenv("WHALE_SIM") == "long" {
 		variants = append(variants,
-			variant{"active too early", Scope{Writes: []int{0}, Crash: true, Recover: true, Broken: Broken{Engine: shard.FaultEarlyActive}}},
-			variant{"old rights stand", Scope{Writes: []int{0}, Large: true, Crash: true, Recover: true, Broken: Broken{Engine: shard.FaultNoRevoke}}})
+			variant{"active too early", Scope{Writes: []int{0}, Crash: true, Recover: true, Most: 300_000, Broken: Broken{Engine: shard.FaultEarlyActive}}},
+			variant{"old rights stand", Scope{Writes: []int{0}, Large: true, Crash: true, Recover: true, Most: 300_000, Broken: Broken{Engine: shard.FaultNoRevoke}}})
 	}
 	for _, v := range variants {
+		v.scope.Workers = 1
 		found, err := Explore(context.Background(), v.scope)
 		if err != nil {
 			t.Fatal(err)

@@ -45,7 +45,7 @@ type branch struct {
 }
 
 const (
-	trials   = 60   // random paths by which a walker learns what changes
+	trials   = 24   // random paths by which a walker learns what changes
 	learning = 4096 // restores
 	spacing  = 4    // levels for one point: a step costs less than a copy of the cluster
 )
