@@ -116,7 +116,7 @@ func checkRecords(b []byte, said uint64) error {
 // TestKilledPrimary: the primary's process is killed at random moments; the mirror's copy, and its own, hold what the epochs allow and
 // all that had committed; and then it goes on where it was.
 func TestKilledPrimary(t *testing.T) {
-	rounds := 6
+	rounds := 4
 	if testing.Short() {
 		rounds = 2
 	}

@@ -124,7 +124,7 @@ func TestRealFabrics(t *testing.T) {
 // writeSome commits some transactions in a part of the region.
 func writeSome(r *mirror.Region, from, size uint64) error {
 	b := make([]byte, 5000)
-	for i := range uint64(100) {
+	for i := range uint64(60) {
 		tx, err := r.Begin()
 		if err != nil {
 			return err
@@ -220,7 +220,7 @@ func TestSlowMirror(t *testing.T) {
 
 // TestResyncWhileWriting: on real memory, by threads that do not wait: a mirror comes back while others write, and misses nothing.
 func TestResyncWhileWriting(t *testing.T) {
-	const size = 16 << 20
+	const size = 8 << 20
 	for _, d := range []pmem.Domain{pmem.FileShared, pmem.ADR} {
 		dir := t.TempDir()
 		there := mapped(t, filepath.Join(dir, "there"), size, d)
@@ -257,7 +257,7 @@ func TestResyncWhileWriting(t *testing.T) {
 				errs <- nil
 			}()
 		}
-		for range 4 {
+		for range 3 {
 			stop()
 			for r.Mirrors()[0].Lost == nil {
 				runtime.Gosched()

@@ -319,8 +319,8 @@ func (r *Region) resume() {
 	r.changed.Broadcast()
 }
 
-// Close waits for the transactions under way, marks every copy that follows as closed orderly, and lets go of the mirrors.
-// The memory and the endpoint stay the caller's. An error says that a mirror was lost meanwhile; what was committed is safe.
+// Close waits for the transactions under way, and for a Resync (whose context ends it), marks every copy that follows as closed
+// orderly, and lets go of the mirrors. The memory and the endpoint stay the caller's. An error says that a mirror was lost meanwhile; what was committed is safe.
 func (r *Region) Close() error {
 	r.peersMu.Lock()
 	defer r.peersMu.Unlock()
