@@ -250,7 +250,7 @@ func (r *run) over() bool {
 		if m.eng == nil {
 			return false
 		}
-		if s := m.eng.Status(); !s.Serving || !s.Leased {
+		if s := m.eng.Status(); !s.Serving || !s.Leased || m.id == 0 && !s.Writable {
 			return false
 		}
 	}
