@@ -51,6 +51,9 @@ func (e *Engine) Decided(o cluster.Outcome) {
 		return
 	}
 	a.pending = false
+	if e.bad == FaultUnknownIsDone && o.Err != nil && a.sent.Swap {
+		o = cluster.Outcome{Now: cluster.Versioned{Revision: a.sent.Revision + 1, Record: a.sent.Next}, Swapped: true}
+	}
 	switch {
 	case o.Err != nil:
 		a.known = false
@@ -153,17 +156,24 @@ func (e *Engine) agree() bool {
 func (e *Engine) proposeActive() {
 	next := e.agreed.record.Record.Clone()
 	next.Activated = e.change.epoch
-	next.InSync = next.InSync[:0]
+	if e.bad != FaultStaleInSync {
+		next.InSync = e.inSync()
+	}
+	e.propose(cluster.Proposal{Swap: true, Revision: e.agreed.record.Revision, Next: next})
+}
+
+// inSync is E of the view: P, and those at which everything has to be durable.
+func (e *Engine) inSync() (set []cluster.Replica) {
 	for i, m := range e.view.Members {
 		if i <= e.view.Mirrors || e.view.Policy != replication.Mirror {
 			r := cluster.Replica{ID: m.ID, Incarnation: e.reports[m.ID].incarnation}
 			if m.ID == e.cfg.Self {
 				r.Incarnation = e.cfg.Incarnation
 			}
-			next.InSync = append(next.InSync, r)
+			set = append(set, r)
 		}
 	}
-	e.propose(cluster.Proposal{Swap: true, Revision: e.agreed.record.Revision, Next: next})
+	return set
 }
 
 // last are the members of the record's view; all, before there is one.

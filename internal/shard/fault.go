@@ -67,6 +67,10 @@ const (
 	FaultRenewExpelled
 	// FaultAnyLease accepts leases of any epoch (trap 11).
 	FaultAnyLease
+	// FaultUnknownIsDone takes a swap of which nothing was heard for one that was carried out.
+	FaultUnknownIsDone
+	// FaultStaleInSync leaves E of the record as it was when a view becomes active.
+	FaultStaleInSync
 )
 
 // Break makes the engine obey the protocol but for one rule.

@@ -60,6 +60,8 @@ func TestBrokenVariantsAreFound(t *testing.T) {
 		{"leases count from the answer", Broken{Engine: shard.FaultHeldFromAnswer}, leased, 60},
 		{"leases beyond those of P", Broken{Engine: shard.FaultLeaseUnbounded}, leased, 60},
 		{"trap 5: P renews an expelled member's lease", Broken{Engine: shard.FaultRenewExpelled}, leased, 60},
+		{"an unknown outcome is taken for success", Broken{Engine: shard.FaultUnknownIsDone}, leased, 60},
+		{"E is not kept", Broken{Engine: shard.FaultStaleInSync}, leased, 60},
 		{"no checksum", Broken{Store: store.FaultNoChecksum}, nil, 60},
 		{"unstable versions in the index", Broken{Store: store.FaultInstallUnstable}, nil, 60},
 		{"no drain before a read", Broken{Store: store.FaultNoDrain}, nil, 60},
