@@ -217,7 +217,7 @@ func (e *Engine) well() uint64 {
 }
 
 // witnessed tells whether somebody besides P can say how far P's log went before a part of it was cut off: a member of E that
-// has kept its own. Nobody can where P was alone.
+// has kept its own. Nobody can where P was alone, and nobody else will where all are there.
 func (e *Engine) witnessed(well uint64) bool {
 	a := &e.agreed
 	others := 0
@@ -229,11 +229,14 @@ func (e *Engine) witnessed(well uint64) bool {
 			return true
 		}
 	}
-	if others > 0 && !a.told {
+	if others == 0 || well == e.allLinks() || e.bad == FaultShortLog {
+		return true
+	}
+	if !a.told {
 		a.told = true
 		e.event("the end of the primary's log was cut off: it waits for a member that held every committed record")
 	}
-	return others == 0 || e.bad == FaultShortLog
+	return false
 }
 
 // wakeAgreement is when something is due of what is agreed on, or might be; 0: nothing.

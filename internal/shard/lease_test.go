@@ -54,6 +54,35 @@ func TestTheLeaseIsLookedAtWithTheValueInHand(t *testing.T) {
 	}
 }
 
+// The same in the loop, where a chain's tail decides alone what is committed.
+func TestTheLoopLooksAtTheLeaseWithTheValueInHand(t *testing.T) {
+	elastic := Elastic{Lease: 300 * time.Millisecond, Patience: 100 * time.Millisecond}
+	s := newElasticRig(t, elastic, true, 3, replication.Mirror, 1, whale.FaultNone, FaultNone, simfab.Options{})
+	s.form()
+	tail := s.members[2].e
+	slow := *command.Lookup([]byte("get"))
+	run, runs := slow.Run, 0
+	slow.Run = func(c *command.Ctx) {
+		if run(c); runs == 0 {
+			s.now += int64(elastic.Lease)
+		}
+		runs++
+	}
+	q := newRequest(&command.Client{}, "get", "k")
+	q.Cmd = &slow
+	tail.Submit(&q.Request)
+	for range 5 {
+		tail.Step(s.now)
+	}
+	if q.done || runs != 1 {
+		t.Fatalf("answered %v with %q, after it was run %d times: want once, and no answer without a lease", q.done, q.W.Buf, runs)
+	}
+	s.pass(50 * time.Millisecond)
+	if !q.done || string(q.W.Buf) != "$-1\r\n" {
+		t.Fatalf("answered %v with %q, when there is a lease again", q.done, q.W.Buf)
+	}
+}
+
 // A promise counts from when the question is here. A process that was stopped since its step began would else promise less
 // than it gives.
 func TestAPromiseCountsFromTheQuestion(t *testing.T) {
