@@ -45,18 +45,15 @@ const (
 	// Target notices the landing of an operation that changes its memory, or brings a message; and when a Read or an atomic
 	// looks at its memory matters there.
 	Target
-	// Either notices one of the two; and that an operation finds its key withdrawn, whatever it is.
-	Either
 )
 
 func (o *op) noticed(by Side) bool {
 	switch by {
 	case Poster:
 		return !o.early()
-	case Target:
+	default:
 		return o.Kind != fabric.Flush && o.Kind != fabric.Fence
 	}
-	return true
 }
 
 // Unnoticed says how many operations that one end of a connection has posted, and that have not landed, will be noticed by
@@ -68,6 +65,44 @@ func (n *Network) Unnoticed(c fabric.Conn, by Side) (count int) {
 	}
 	for pos := conn.first; pos < conn.posted.tail; pos++ {
 		if o := *conn.posted.at(pos); !o.landed && o.noticed(by) {
+			count++
+		}
+	}
+	return count
+}
+
+// Completing says how many operations whose landing the Poster notices can land when so many that the Target notices have,
+// and no more of those.
+func (n *Network) Completing(c fabric.Conn, noticed int) (count int) {
+	conn := c.(*conn)
+	var room [64]bool
+	landed := append(room[:0], make([]bool, conn.posted.tail-conn.first)...)
+	var land func(pos uint64)
+	land = func(pos uint64) {
+		o := *conn.posted.at(pos)
+		for p := conn.first; p < pos; p++ {
+			if before := *conn.posted.at(p); !before.landed && !landed[p-conn.first] && !o.passes(before) {
+				land(p)
+			}
+		}
+		landed[pos-conn.first] = true
+	}
+	for pos := conn.first; pos < conn.posted.tail; pos++ {
+		o := *conn.posted.at(pos)
+		switch {
+		case o.landed || landed[pos-conn.first]:
+		case o.noticed(Target) && noticed > 0:
+			noticed--
+			land(pos)
+		}
+	}
+	for pos := conn.first; pos < conn.posted.tail; pos++ {
+		o := *conn.posted.at(pos)
+		switch {
+		case o.landed || landed[pos-conn.first]:
+		case o.noticed(Target):
+			return count // what the poster notices does not overtake it
+		case o.noticed(Poster):
 			count++
 		}
 	}

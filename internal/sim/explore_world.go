@@ -96,9 +96,9 @@ func (w *world) beside(m int) [4]*way {
 
 // choices are what may happen in this state, but for crashes.
 func (w *world) choices() (all []choice) {
-	to, from := simfab.Target, simfab.Poster
+	to, from := target, poster
 	if w.fell {
-		to, from = simfab.Either, simfab.Either
+		to, from = target|poster, target|poster
 	}
 	for m := range w.r.members {
 		each(w.unlanded(m, to, from), func(lands [4]landing) {
@@ -126,16 +126,24 @@ func (w *world) choices() (all []choice) {
 
 // crashes appends the ways in which a member may end.
 func (w *world) crashes(all []choice, m int) []choice {
-	each(w.unlanded(m, simfab.Either, simfab.Target), func(lands [4]landing) {
+	each(w.unlanded(m, target|poster, target), func(lands [4]landing) {
 		all = append(all, choice{crash, int8(m), 0, lands})
 	})
-	each(w.unlanded(m, simfab.Poster, simfab.Target), func(lands [4]landing) {
+	each(w.unlanded(m, poster, target), func(lands [4]landing) {
 		all = append(all, choice{crash, int8(m), 1, lands})
 	})
 	return all
 }
 
-// unlanded counts on each way beside a member what can land and is noticed by a side: of the ways to it, and from it.
+// sides are those that notice, on a way, whether something has landed.
+type sides uint8
+
+const (
+	target sides = 1 << iota
+	poster
+)
+
+// unlanded is for each way beside a member how much can land that is noticed by some side: for the ways to it, and from it.
 //
 // Landing is put off until it is noticed. An operation on the way from a to b changes nothing but b's memory (and tells b,
 // in a message), or, if its completion waits for it, tells a; a Read depends on b's memory, and changes a's where only
@@ -146,53 +154,52 @@ func (w *world) crashes(all []choice, m int) []choice {
 // landing that waits for it; and those are the ones that are tried. Checkers that ask whether something is there already
 // find most when it comes as late as that.
 //
-// When a process ends, and nothing more is asked, it matters at it what has come, and what has been acknowledged; at others what has come from it. Where
-// it loses its power, what has come and is not durable is as if it had not. After that keys are withdrawn and connections
-// closed, and who does that decides about all that is on its ways.
-func (w *world) unlanded(m int, to, from simfab.Side) (most [4]landing) {
-	if w.scope.Each {
-		return most
-	}
+// When a process ends, and nothing more is asked, it matters at it what has come, and what has been acknowledged; at others
+// what has come from it. Where it loses its power, what has come and is not durable is as if it had not. After that keys
+// are withdrawn and connections closed, and who does that decides about all that is on its ways.
+func (w *world) unlanded(m int, to, from sides) (may [4][]landing) {
+	net := w.r.net
 	for i, way := range w.beside(m) {
-		side := to
+		by := to
 		if i >= 2 {
-			side = from
+			by = from
 		}
-		if way.conn == nil {
-			continue
+		noticed := 0
+		if way.conn != nil && by&target != 0 && !w.scope.Each {
+			noticed = net.Unnoticed(way.conn, simfab.Target)
 		}
-		if side != simfab.Poster {
-			most[i].noticed = uint8(w.r.net.Unnoticed(way.conn, simfab.Target))
-		}
-		if side != simfab.Target {
-			most[i].completed = uint8(w.r.net.Unnoticed(way.conn, simfab.Poster))
+		for n := range noticed + 1 {
+			completed := 0
+			switch {
+			case way.conn == nil || by&poster == 0 || w.scope.Each:
+			case by&target != 0:
+				completed = net.Completing(way.conn, n)
+			default:
+				completed = net.Unnoticed(way.conn, simfab.Poster)
+			}
+			for c := range completed + 1 {
+				may[i] = append(may[i], landing{uint8(n), uint8(c)})
+			}
 		}
 	}
-	return most
+	return may
 }
 
 // landing is how much lands on a way: operations that the target notices, and then those that the poster does, each with
 // what must land before it.
 type landing struct{ noticed, completed uint8 }
 
-// each gives f all that is not more than most.
-func each(most [4]landing, f func([4]landing)) {
-	var now [4]landing
-	var turn func(i int)
-	turn = func(i int) {
-		if i == len(now) {
-			f(now)
-			return
-		}
-		for n := range most[i].noticed + 1 {
-			for c := range most[i].completed + 1 {
-				now[i] = landing{n, c}
-				turn(i + 1)
+// each gives f all combinations.
+func each(may [4][]landing, f func([4]landing)) {
+	for _, a := range may[0] {
+		for _, b := range may[1] {
+			for _, c := range may[2] {
+				for _, d := range may[3] {
+					f([4]landing{a, b, c, d})
+				}
 			}
 		}
-		now[i] = landing{}
 	}
-	turn(0)
 }
 
 // take lets one of them happen.
