@@ -173,10 +173,10 @@ func (e *Engine) promise(to int, epoch uint32, token, from, length int64) {
 // giveLeases answers at P what backups have asked, as long as P holds leases of all of them. What it gives ends no later
 // than the first of those, so that who waits until its own promise to P is over has waited for those of P, too.
 func (e *Engine) giveLeases() {
-	until := e.until.Load()
-	if e.serving.Load() == 0 || e.cfg.Elastic.Clock() >= until {
+	if e.serving.Load() == 0 {
 		return
 	}
+	until := e.until.Load()
 	for _, m := range e.view.Members[1:] {
 		l := &e.leases[m.ID]
 		length := min(int64(e.cfg.Elastic.Lease), until-l.received)

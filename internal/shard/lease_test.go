@@ -152,6 +152,30 @@ func TestAnswersToNoQuestionAreMalformed(t *testing.T) {
 	}
 }
 
+// Whoever is asked for a lease of an epoch that is not its own promises nothing.
+func TestNoPromiseForAnotherEpoch(t *testing.T) {
+	s := newLeasedRig(t, 3, FaultNone)
+	s.now += 1e6
+	for _, m := range s.members[:2] {
+		from := 1 - m.id
+		for _, epoch := range []uint32{0, m.e.serving.Load() + 1} {
+			_, before := m.e.Lease(from)
+			m.e.leaseAsked(from, epoch, s.now)
+			if _, after := m.e.Lease(from); after != before {
+				t.Errorf("%s, in epoch %d, promises something for epoch %d", m.name, m.e.serving.Load(), epoch)
+			}
+		}
+		if m.id != 0 {
+			continue
+		}
+		_, before := m.e.Lease(from)
+		m.e.leaseAsked(from, m.e.serving.Load(), s.now)
+		if _, after := m.e.Lease(from); after <= before {
+			t.Error("P promises nothing for its own epoch either: the test shows nothing")
+		}
+	}
+}
+
 func TestElasticIsValidated(t *testing.T) {
 	clock := func() int64 { return 1 }
 	for want, c := range map[string]Elastic{
