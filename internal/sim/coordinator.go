@@ -161,7 +161,7 @@ func (r *run) strikeCoordinator(e *Fault, by int) {
 // drawElastic lets a third of the seeds have views that change their members.
 func drawElastic(rng *rand.Rand, c *Cluster) {
 	if rng.IntN(3) == 0 {
-		c.Lease = Duration(4e6 << rng.IntN(3))
+		c.Lease = Duration(8e6 << rng.IntN(3))
 		c.Patience = Duration(2e6 << rng.IntN(3))
 	}
 }
