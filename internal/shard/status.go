@@ -1,7 +1,5 @@
 package shard
 
-import "whale/internal/plog"
-
 // Status is a member's state as it is shown to people and programs. Positions are seqs.
 type Status struct {
 	Primary   bool
@@ -47,28 +45,22 @@ func (e *Engine) Status() Status {
 		s.Keys, s.Timed, s.Every = e.st.Keys(), e.st.Timed(), e.out.Every
 		s.Writable = s.Serving && e.intact()
 	}
-	place := e.places()
 	for i := range e.links {
 		m := MemberStatus{ID: i, Name: e.name(i), Self: i == e.cfg.Self, Connected: e.links[i].conn != nil}
 		if m.Self {
 			m.Connected, m.Drained, m.Durable = true, s.Drained, s.End
-		} else if at := place[i]; s.Primary && at > 0 && at < len(e.in.Peers) {
-			m.Drained, m.Durable, m.Forwarded = e.in.Peers[at].Drained, e.core.Held(at), e.in.Peers[at].Forwarded
 		}
 		s.Members = append(s.Members, m)
+	}
+	if s.Primary && e.view != nil {
+		for i, p := range e.in.Peers {
+			if m := &s.Members[e.view.Members[i].ID]; !m.Self {
+				m.Drained, m.Durable, m.Forwarded = p.Drained, e.core.Held(i), p.Forwarded
+			}
+		}
 	}
 	return s
 }
 
-// places are the members' indices in the view; -1: not in it.
-func (e *Engine) places() (at [plog.MaxMembers]int) {
-	for i := range at {
-		at[i] = -1
-	}
-	if e.view != nil {
-		for i, m := range e.view.Members {
-			at[m.ID] = i
-		}
-	}
-	return at
-}
+// Serves is the epoch in which this member serves, 0 if it does not, and whether it may answer reads now.
+func (e *Engine) Serves() (epoch uint32, leased bool) { return e.serving.Load(), e.leased() }

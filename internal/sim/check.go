@@ -213,7 +213,7 @@ func (k *checker) committed(m *member, from, to uint64) {
 		return
 	}
 	// Whoever may answer reads now, and whoever will in this epoch as soon as it has a lease again.
-	if s := m.eng.Status(); !s.Serving || !s.Leased && s.Epoch != k.epoch {
+	if epoch, leased := m.eng.Serves(); epoch == 0 || !leased && epoch != k.epoch {
 		return
 	}
 	view := m.mem.Bytes()
