@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ import (
 func explore(t *testing.T, s Scope) *Explored {
 	t.Helper()
 	start := time.Now()
-	if os.Getenv("WHALE_SIM") != "long" {
+	if os.Getenv("WHALE_SIM") == "" {
 		s.Workers = 1 // another cluster costs more than it gains
 	}
 	found, err := Explore(context.Background(), s)
@@ -35,26 +36,28 @@ func explore(t *testing.T, s Scope) *Explored {
 	return found
 }
 
-// Every order of the events of tiny clusters is tried. Scopes that take longer are for WHALE_SIM=long.
+// Every order of the events of tiny clusters is tried. Scopes that take longer are for WHALE_SIM=long, the longest for
+// WHALE_SIM=all.
 func TestEveryOrder(t *testing.T) {
 	for _, s := range []struct {
 		name  string
-		long  bool
+		long  string // the values of WHALE_SIM with which it is tried; "": always
 		scope Scope
 	}{
-		{"a write, a read at P, all reports", false, Scope{Writes: []int{0}, Reads: []int{0}, Reports: true}},
-		{"a write, a read at the mirror, a crash", false, Scope{Writes: []int{0}, Reads: []int{1}, Crash: true}},
-		{"a write, a read at each backup", false, Scope{Writes: []int{0}, Reads: []int{1, 2}}},
-		{"a write, a read at each backup, all reports", true, Scope{Writes: []int{0}, Reads: []int{1, 2}, Reports: true}},
-		{"a write, a read at each backup, a crash", true, Scope{Writes: []int{0}, Reads: []int{1, 2}, Crash: true}},
-		{"a large write, a read at the follower", true, Scope{Writes: []int{0}, Reads: []int{2}, Large: true}},
-		{"a write at the mirror, a read at P", true, Scope{Writes: []int{1}, Reads: []int{0}}},
-		{"a read at P, a crash, every recovery", true, Scope{Reads: []int{0}, Crash: true, Recover: true}},
-		{"two writes, a read at the follower", true, Scope{Writes: []int{0, 0}, Reads: []int{2}}},
-		{"two writes, reads at P and the mirror, a crash", true, Scope{Writes: []int{0, 0}, Reads: []int{0, 1}, Crash: true}},
-		{"two writes, a read at each backup, a crash", true, Scope{Writes: []int{0, 0}, Reads: []int{1, 2}, Crash: true}},
+		{"a write, a read at P, all reports", "", Scope{Writes: []int{0}, Reads: []int{0}, Reports: true}},
+		{"a write, a read at the mirror, a crash", "", Scope{Writes: []int{0}, Reads: []int{1}, Crash: true}},
+		{"a write, a read at each backup", "", Scope{Writes: []int{0}, Reads: []int{1, 2}}},
+		{"a write, a read at each backup, all reports", "long all", Scope{Writes: []int{0}, Reads: []int{1, 2}, Reports: true}},
+		{"a write, a read at each backup, a crash", "long all", Scope{Writes: []int{0}, Reads: []int{1, 2}, Crash: true}},
+		{"a large write, a read at the follower", "long all", Scope{Writes: []int{0}, Reads: []int{2}, Large: true}},
+		{"a write at the mirror, a read at P", "long all", Scope{Writes: []int{1}, Reads: []int{0}}},
+		{"a read at P, a crash, every recovery", "long all", Scope{Reads: []int{0}, Crash: true, Recover: true}},
+		{"two writes, a read at the follower", "long all", Scope{Writes: []int{0, 0}, Reads: []int{2}}},
+		{"two writes, reads at P and the mirror, a crash", "long all", Scope{Writes: []int{0, 0}, Reads: []int{0, 1}, Crash: true}},
+		{"two writes, a read at each backup", "long", Scope{Writes: []int{0, 0}, Reads: []int{1, 2}}},
+		{"two writes, a read at each backup, a crash", "all", Scope{Writes: []int{0, 0}, Reads: []int{1, 2}, Crash: true}},
 	} {
-		if s.long && os.Getenv("WHALE_SIM") != "long" {
+		if s.long != "" && !slices.Contains(strings.Fields(s.long), os.Getenv("WHALE_SIM")) {
 			continue
 		}
 		t.Run(s.name, func(t *testing.T) { explore(t, s.scope) })
@@ -76,7 +79,7 @@ func TestReductionsLoseNothing(t *testing.T) {
 		{Writes: []int{0}, Reads: []int{0}},
 		{Writes: []int{0}, Reads: []int{1}},
 	}
-	if os.Getenv("WHALE_SIM") == "long" {
+	if os.Getenv("WHALE_SIM") != "" {
 		scopes = append(scopes, Scope{Writes: []int{0}, Reads: []int{2}}, Scope{Writes: []int{1}, Reads: []int{0}},
 			Scope{Writes: []int{0}, Reads: []int{2}, Large: true}, Scope{Writes: []int{0}, Reads: []int{1, 2}}, Scope{Writes: []int{0}, Reads: []int{1, 1}})
 	}
@@ -120,7 +123,7 @@ func TestEqualStatesHaveEqualFutures(t *testing.T) {
 		{Writes: []int{0}, Reads: []int{1}},
 		{Writes: []int{1}, Reads: []int{0}},
 	}
-	if os.Getenv("WHALE_SIM") == "long" {
+	if os.Getenv("WHALE_SIM") != "" {
 		scopes = append(scopes, Scope{Writes: []int{0}, Reads: []int{2}, Large: true}, Scope{Writes: []int{0, 0}, Reads: []int{1}, Reports: true, Most: 5000})
 	}
 	for _, s := range scopes {
@@ -192,7 +195,7 @@ func TestEveryOrderFindsBrokenVariants(t *testing.T) {
 		{"clean when the data has come", Scope{Writes: []int{0}, Reads: []int{1}, Broken: Broken{Store: store.FaultInstallUnstable}}},
 		{"an older version for a missing one", Scope{Writes: []int{0}, Reads: []int{2}, Large: true, Broken: Broken{Store: store.FaultOlder}}},
 	}
-	if os.Getenv("WHALE_SIM") == "long" {
+	if os.Getenv("WHALE_SIM") != "" {
 		variants = append(variants,
 			variant{"active too early", Scope{Writes: []int{0}, Crash: true, Recover: true, Most: 300_000, Broken: Broken{Engine: shard.FaultEarlyActive}}},
 			variant{"old rights stand", Scope{Writes: []int{0}, Large: true, Crash: true, Recover: true, Most: 300_000, Broken: Broken{Engine: shard.FaultNoRevoke}}})
