@@ -23,7 +23,7 @@ type hello struct {
 
 // ProtocolVersion is the version of what nodes say to each other and do in each other's memory. Nodes of different
 // versions refuse each other.
-const ProtocolVersion = 1
+const ProtocolVersion = 2
 
 const (
 	helloMagic = "whalenod"
