@@ -229,7 +229,7 @@ func TestHelloAgreement(t *testing.T) {
 	}
 	other := good.encode()
 	other[8]++
-	if _, err := decodeHello(other); err == nil || !strings.Contains(err.Error(), "version 2, expected 1") {
+	if _, err := decodeHello(other); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("version %d, expected %d", ProtocolVersion+1, ProtocolVersion)) {
 		t.Errorf("another version: %v", err)
 	}
 }
