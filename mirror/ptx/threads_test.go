@@ -49,52 +49,55 @@ func (p *table) bucket(b int) uint64 { return p.pool.Root() + 8*uint64(b) }
 // run does transactions, each of which changes some keys of one bucket or two.
 func (p *table) run(w *worker, transactions int) error {
 	for range transactions {
-		one := w.rng.IntN(buckets)
-		all := []int{one, one + w.rng.IntN(buckets-one)} // in one order everywhere
-		if all[0] == all[1] {
-			all = all[:1]
-		}
-		for _, b := range all {
-			for p.locked[b] {
-				p.world.Yield()
-			}
-			p.locked[b] = true
-		}
-		unlock := func() {
-			for _, b := range all {
-				p.locked[b] = false
-			}
-		}
-		tx, err := p.pool.Begin()
-		if err != nil {
-			return err
-		}
-		next := maps.Clone(w.has)
-		for range 1 + w.rng.IntN(3) {
-			if err := p.change(tx, w, next, all[w.rng.IntN(len(all))]); err != nil {
-				return err
-			}
-			p.world.Yield()
-		}
-		if p.early {
-			unlock()
-		}
-		if w.rng.IntN(4) == 0 {
-			err = tx.Abort()
-		} else {
-			w.next = next
-			if err = tx.Commit(); err == nil {
-				w.has = next
-			}
-		}
-		if !p.early {
-			unlock()
-		}
-		if err != nil {
+		if err := p.transaction(w); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func (p *table) transaction(w *worker) error {
+	one := w.rng.IntN(buckets)
+	all := []int{one, one + w.rng.IntN(buckets-one)} // in one order everywhere
+	if all[0] == all[1] {
+		all = all[:1]
+	}
+	for _, b := range all {
+		for p.locked[b] {
+			p.world.Yield()
+		}
+		p.locked[b] = true
+	}
+	locked := true
+	unlock := func() {
+		for _, b := range all {
+			p.locked[b] = p.locked[b] && !locked
+		}
+		locked = false
+	}
+	defer unlock() // when it fails, too: others are waiting
+	tx, err := p.pool.Begin()
+	if err != nil {
+		return err
+	}
+	next := maps.Clone(w.has)
+	for range 1 + w.rng.IntN(3) {
+		if err := p.change(tx, w, next, all[w.rng.IntN(len(all))]); err != nil {
+			return err
+		}
+		p.world.Yield()
+	}
+	if p.early {
+		unlock()
+	}
+	if w.rng.IntN(4) == 0 {
+		return tx.Abort()
+	}
+	w.next = next
+	if err = tx.Commit(); err == nil {
+		w.has = next
+	}
+	return err
 }
 
 // change puts, replaces or removes one of the thread's keys in a bucket.
@@ -168,7 +171,7 @@ func judge(pool *ptx.Pool, workers []*worker) error {
 func together(t *testing.T, seed uint64, log ptx.Log, s mirror.Strategy, edit func(fabric.Op) []fabric.Op, unfenced, early bool) (losses int, wrong error) {
 	rng := rand.New(rand.NewPCG(seed, 13))
 	count := 2 + rng.IntN(3)
-	o := mirrortest.Options{Net: simfab.Options{Relaxed: true, Late: rng.IntN(2) == 0}, Seed: seed, Size: 64 << 10}
+	o := mirrortest.Options{Net: simfab.Options{Relaxed: true, Late: rng.IntN(2) == 0}, Seed: seed, Size: 128 << 10}
 	armed := false // what is broken is so once the pool has been made
 	o.Spoil = mirrortest.Edit(func(op fabric.Op) []fabric.Op {
 		if armed && edit != nil {
