@@ -17,6 +17,19 @@ type warmth struct {
 	once    sync.Once
 	done    sync.WaitGroup
 	closing atomic.Bool
+
+	// What has been touched: [from, high) and [0, low). from is set before high.
+	from, high, low atomic.Uint64
+}
+
+// has says whether all of [off, off+n) was touched.
+func (w *warmth) has(off, n uint64) bool {
+	high, low := w.high.Load(), w.low.Load()
+	from := w.from.Load()
+	if low > 0 && low == from {
+		from = 0 // the two have met
+	}
+	return n <= high && off >= from && off <= high-n || n <= low && off <= low-n
 }
 
 // Resident says whether the file's pages have no storage below them but memory (tmpfs, or persistent memory). Touching such
@@ -42,11 +55,19 @@ func (f *File) Warm(from uint64) {
 			// Only with what nobody else wants: the thread is the least important one, and ends with the goroutine.
 			runtime.LockOSThread()
 			unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), 19)
-			for _, part := range [...][2]uint64{{from, size}, {0, min(from, size)}} {
-				for off := part[0]; off < part[1]; off += warmStep {
-					if f.warm.closing.Load() || f.Prefault(off, min(warmStep, part[1]-off)) != nil {
+			w := &f.warm
+			w.from.Store(from)
+			for _, part := range [...]struct {
+				off, end uint64
+				touched  *atomic.Uint64
+			}{{from, size, &w.high}, {0, min(from, size), &w.low}} {
+				for off := part.off; off < part.end; {
+					n := min(warmStep, part.end-off)
+					if w.closing.Load() || f.populate(off, n) != nil {
 						return // a page that cannot be had is found by whoever needs it
 					}
+					off += n
+					part.touched.Store(off)
 				}
 			}
 		})

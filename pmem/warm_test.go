@@ -59,3 +59,31 @@ func TestCloseWhileWarming(t *testing.T) {
 		os.Remove(f.Name())
 	}
 }
+
+func TestWarmKnowsWhatItHasTouched(t *testing.T) {
+	var w warmth
+	has := func(off, end uint64, want bool) {
+		t.Helper()
+		if got := w.has(off, end-off); got != want {
+			t.Errorf("touched were [%d, %d) and [0, %d): [%d, %d) is said to be touched: %v", w.from.Load(), w.high.Load(), w.low.Load(), off, end, got)
+		}
+	}
+	has(0, 1, false)
+	w.from.Store(50)
+	has(50, 51, false)
+	w.high.Store(60)
+	has(50, 60, true)
+	has(52, 53, true)
+	has(49, 51, false)
+	has(59, 61, false)
+	has(0, 1, false)
+	w.high.Store(100)
+	w.low.Store(20)
+	has(0, 20, true)
+	has(19, 21, false)
+	has(40, 60, false)
+	w.low.Store(50)
+	has(40, 60, true)
+	has(0, 100, true)
+	has(0, 101, false)
+}

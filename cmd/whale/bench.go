@@ -131,7 +131,7 @@ func (f *benchFlags) runCompare(cmd *cobra.Command) error {
 		return fmt.Errorf("finding this program, to start a cluster with it: %w", err)
 	}
 	c := eval.Compare{
-		Whale: []string{self, "dev", "--fabric", f.fabric}, RedisServer: f.redisServer, Dir: f.dir, Arena: uint64(f.arena), Keys: f.keys, Values: f.values,
+		Whale: []string{self, "dev", "--fabric", f.fabric}, Network: f.fabric != node.FabricSHM, RedisServer: f.redisServer, Dir: f.dir, Arena: uint64(f.arena), Keys: f.keys, Values: f.values,
 		Conns: f.conns, Pipelines: f.pipeline, Rounds: f.rounds, Duration: f.duration, Warmup: f.warmup, Workers: f.workers, Seed: f.seed,
 		Notes: cmd.ErrOrStderr(),
 	}

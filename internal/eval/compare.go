@@ -13,7 +13,8 @@ import (
 
 // Compare measures a fresh Whale cluster and a Redis with two replicas side by side, in alternating runs.
 type Compare struct {
-	Whale       []string // the command that starts a cluster, without its flags: PATH dev
+	Whale       []string // the command that starts a cluster, without its other flags: PATH dev --fabric NAME
+	Network     bool     // it connects the nodes by sockets, as Redis does: there are other targets then
 	RedisServer string   // name or path
 	// Dir is the folder below which a temporary one is made for data and logs of all of them, and removed; empty: in
 	// memory (/dev/shm) if there is room, for neither side is to be measured by its disk, else the system's default.
@@ -84,7 +85,7 @@ func (c *Compare) Run(ctx context.Context) (*Comparison, error) {
 			dir, bytesText(free), bytesText(c.disk()))
 	}
 	fmt.Fprintf(c.Notes, "data in %s\n", dir)
-	out := &Comparison{samples: map[place]map[Series][]Sample{}, Values: c.Values, Conns: c.Conns, Pipelines: c.Pipelines}
+	out := &Comparison{samples: map[place]map[Series][]Sample{}, Values: c.Values, Conns: c.Conns, Pipelines: c.Pipelines, Network: c.Network}
 	for i, v := range c.Values {
 		if err := c.value(ctx, dir, i, v, limits[v], out); err != nil {
 			return nil, err

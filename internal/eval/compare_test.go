@@ -172,6 +172,10 @@ func TestTargetsAreJudgedByMedians(t *testing.T) {
 	if s := strings.Join(got, ", "); s != "1.00 true, 1.82 false, 0.83 true" {
 		t.Errorf("targets: %s", s)
 	}
+	c.Network = true
+	if got := c.Targets(); len(got) != 2 || got[0].Want != 1 || !got[0].Met() || !got[1].AtMost || !got[1].Met() {
+		t.Errorf("targets over a network: %+v", got)
+	}
 }
 
 func TestLoadAllocatesNothingPerOperation(t *testing.T) {

@@ -12,7 +12,7 @@ func (e *Engine) stepBackup() bool {
 	if e.view != nil { // still: taking in may have found that the logs differ
 		e.learn()
 		before := e.st.Installed()
-		e.st.Install()
+		e.st.Install(takeAtOnce)
 		progress = e.st.Installed() != before || progress
 		e.fetchMissing()
 		if e.serving.Load() != 0 && e.links[0].inView && (e.leased() || e.bad == FaultNoLease) {
@@ -81,12 +81,29 @@ func (e *Engine) learn() {
 	}
 }
 
-// fetchMissing asks P for bytes when more than half of the pending table waits for them.
+// lateBytes watches over bytes that are to come through the chain.
+type lateBytes struct {
+	look  int64  // when to look whether any have come; 0: there is nothing to look for
+	end   uint64 // of the log, at the last look
+	asked bool   // P was asked for some, and nothing has come of that yet
+}
+
+const lateAfter = int64(10 * time.Millisecond)
+
+// fetchMissing asks P for bytes when more than half of the pending table waits for them and none have come for a while:
+// whoever was to forward them is stuck. While they do come, even if too slowly, P has nothing to do with it: the table
+// fills up, and that holds it back.
 func (e *Engine) fetchMissing() {
+	l, end := &e.late, e.log.End()
 	pending := e.st.Drained() - e.st.Installed()
-	if pending <= e.log.Geometry().RingSlots/2 || e.now < e.missed || !e.links[0].inView {
-		return
+	switch {
+	case pending <= e.log.Geometry().RingSlots/2 || !e.links[0].inView:
+		l.look = 0
+	case l.look == 0 || e.now >= l.look && l.end != end && e.bad != FaultFetchLate:
+		l.look, l.end = e.now+lateAfter, end
+	case e.now >= l.look && !l.asked:
+		asked := len(e.in.Fetch)
+		e.in.Fetch = e.st.Missing(e.in.Fetch, fetchAtOnce)
+		l.look, l.asked = e.now+lateAfter, len(e.in.Fetch) > asked
 	}
-	e.missed = e.now + int64(10*time.Millisecond)
-	e.in.Fetch = e.st.Missing(e.in.Fetch, fetchAtOnce)
 }

@@ -79,8 +79,7 @@ func (e *Engine) carryOut(out *replication.Effects) {
 		e.post(&e.links[e.view.Members[p.Peer].ID], p.Ops)
 	}
 	if out.Fetched {
-		for e.takeIn() {
-		}
+		e.late.asked = false
 		e.resolveFetched()
 	}
 	if e.view == nil {

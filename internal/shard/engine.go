@@ -93,8 +93,8 @@ type Engine struct {
 	dirty  dirtyReads // (backup)
 	taken  []plog.Rec
 	relay  relay
-	asked  bool // (P) WAIT wants the members' reports
-	missed int64
+	asked  bool      // (P) WAIT wants the members' reports
+	late   lateBytes // (backup)
 	counts Counters
 	past   past
 
@@ -104,9 +104,9 @@ type Engine struct {
 
 const (
 	batch       = 256      // commands executed before their records are posted
-	takeAtOnce  = 128      // (backup) slots drained, and records verified, in one step: some 0.1 ms of work,
-	takeBytes   = 16 << 10 // which so many bytes to be read, checked and forwarded are as well
-	fetchAtOnce = 64       // missing records asked for at once
+	takeAtOnce  = 128      // (backup) slots drained, records verified, and installed in one step: some 0.1 ms of work,
+	takeBytes   = 32 << 10 // which so many bytes to be read, checked and forwarded are as well
+	fetchAtOnce = 64       // records looked for at once, and asked for if they are missing
 )
 
 // New makes the engine of a member whose store has been rebuilt from its log. Nothing is served before a view is formed.

@@ -71,6 +71,8 @@ const (
 	FaultUnknownIsDone
 	// FaultStaleInSync leaves E of the record as it was when a view becomes active.
 	FaultStaleInSync
+	// FaultFetchLate asks P for bytes that are late, although others come.
+	FaultFetchLate
 )
 
 // Break makes the engine obey the protocol but for one rule.

@@ -25,6 +25,7 @@ import (
 //	P: a = exec incr k ; get k   a transaction; "a = watch k" answers with the stamp that the node would keep
 //	P: a = set k x*4096       the same with a value of 4096 x
 //	deliver P->B1 [slots]     what is on that way arrives: all, or slots, data, flush, control, message, readS, readBytes
+//	first B1->B2 data         of that, the first operation arrives
 //	deliver all               everything arrives, and what follows from it, until nothing is on the way
 //	pending                   what is on the way
 //	where                     what of P's last record is at each member, and whether it is durable there
@@ -114,6 +115,16 @@ func (s *simRig) line(w []string) {
 		}
 		if s.deliver(from, to, region) == 0 {
 			s.story.WriteString("nothing to deliver\n")
+		}
+	case w[0] == "first":
+		from, to, _ := strings.Cut(w[1], "->")
+		for _, e := range s.net.Pending() {
+			if e.From == from && e.To == to && s.region(e) == w[2] {
+				if err := s.net.Deliver(e); err != nil {
+					s.t.Fatal(err)
+				}
+				break
+			}
 		}
 	case w[0] == "where":
 		s.story.WriteString(s.where())
@@ -318,6 +329,7 @@ func TestScriptsCatchBrokenVariants(t *testing.T) {
 		{"trap05_an_expelled_member", whale.FaultNone, FaultRenewExpelled},
 		{"trap11_leases_of_another_epoch", whale.FaultNone, FaultAnyLease},
 		{"elastic_restart_of_p", whale.FaultNone, FaultForgetPromises},
+		{"stuck_forwarder", whale.FaultNone, FaultFetchLate},
 	} {
 		t.Run(fmt.Sprintf("%s core=%d engine=%d", v.script, v.core, v.engine), func(t *testing.T) {
 			good, bad := playScript(t, v.script, whale.FaultNone, FaultNone), playScript(t, v.script, v.core, v.engine)

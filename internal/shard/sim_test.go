@@ -169,13 +169,27 @@ func (s *simRig) deliver(from, to, region string) int {
 	return s.net.DeliverAll(simfab.From(from), simfab.To(to), func(e simfab.Event) bool { return region == "" || s.region(e) == region })
 }
 
-// pending lists what is on the way.
+// pending lists what is on the way, and counts what is alike and stands together.
 func (s *simRig) pending() string {
 	var b strings.Builder
-	for _, e := range s.net.Pending() {
-		fmt.Fprintf(&b, "  %s->%s %s\n", e.From, e.To, s.region(e))
+	last, n := "", 0
+	flush := func() {
+		if b.WriteString(last); n > 1 {
+			fmt.Fprintf(&b, " x%d", n)
+		}
+		if n > 0 {
+			b.WriteString("\n")
+		}
 	}
-	if b.Len() == 0 {
+	for _, e := range s.net.Pending() {
+		text := fmt.Sprintf("  %s->%s %s", e.From, e.To, s.region(e))
+		if text != last {
+			flush()
+			last, n = text, 0
+		}
+		n++
+	}
+	if flush(); b.Len() == 0 {
 		return "  nothing\n"
 	}
 	return b.String()

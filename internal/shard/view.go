@@ -160,6 +160,7 @@ func (e *Engine) leave() {
 	e.view = nil
 	e.in = replication.Input{Peers: e.in.Peers[:0], Appended: e.in.Appended[:0], Done: e.in.Done[:0], Fetch: e.in.Fetch[:0]}
 	e.dirty.restart()
+	e.late = lateBytes{}
 	for i := range e.links {
 		e.links[i].inView = false
 		e.links[i].outbox = e.links[i].outbox[:0]

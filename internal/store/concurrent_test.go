@@ -148,7 +148,7 @@ func readWhileEverythingMoves(t *testing.T, stop func(place)) {
 			if len(r.s.Verify(nil, 64, 1<<40)) > 0 {
 				r.l.Commit()
 			}
-			r.s.Install()
+			r.s.Install(1 << 20)
 			runtime.Gosched()
 		}
 	})

@@ -62,7 +62,7 @@ func FuzzHostileSlots(f *testing.F) {
 				t.Fatalf("%+v was taken for verified", recs)
 			}
 			r.s.Missing(nil, 1000)
-			r.s.Install()
+			r.s.Install(1 << 20)
 		}
 		for i := range small.RingSlots {
 			clear(r.m.Bytes()[small.SlotOff(i):][:plog.SlotSize])

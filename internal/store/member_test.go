@@ -130,7 +130,7 @@ func (r *member) deliver(p *member, s uint64, recs ...plog.Rec) {
 	r.s.Drain()
 	r.s.SetStable(s)
 	r.s.Verify(nil, 1<<20, 1<<40)
-	r.s.Install()
+	r.s.Install(1 << 20)
 }
 
 // answer is a read's outcome as text.

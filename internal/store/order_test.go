@@ -111,7 +111,7 @@ func installedBehindFlush(p, r *member) error {
 	r.s.SetStable(rec.Seq)
 	r.once(betweenFlushAndChain, func() {
 		r.s.Verify(nil, 2, 1<<40)
-		r.s.Install()
+		r.s.Install(1 << 20)
 	})
 	if got := r.read("key"); got != "=new" {
 		return fmt.Errorf("reads %s after the new value was stable", got)
@@ -139,7 +139,7 @@ func installedBetweenLookups(p, r *member) error {
 	r.s.SetStable(rec.Seq)
 	r.once(betweenPendingAndIndex, func() {
 		r.s.Verify(nil, 1, 1<<40)
-		r.s.Install()
+		r.s.Install(1 << 20)
 	})
 	if got := r.read("key"); got != "=new" {
 		return fmt.Errorf("reads %s after the new value was stable", got)
@@ -165,7 +165,7 @@ func readWhileInstalling(p, r *member) (err error) {
 			err = fmt.Errorf("reads %s after the new value was stable", got)
 		}
 	})
-	r.s.Install()
+	r.s.Install(1 << 20)
 	if !read {
 		return fmt.Errorf("nobody read in between")
 	}

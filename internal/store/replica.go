@@ -153,26 +153,27 @@ func (s *Store) here(r *pendingRecord) bool {
 	return true
 }
 
-// Missing appends to dst the pending records above the log's end whose bytes are not here, at most limit. The loop.
+// Missing appends to dst those of the first limit pending records above the log's end whose bytes are not here. The loop.
 func (s *Store) Missing(dst []plog.Rec, limit int) []plog.Rec {
 	p := &s.pending
-	drained := p.drained.Load()
-	for seq := s.l.End() + 1; seq <= drained && limit > 0; seq++ {
+	first := s.l.End() + 1
+	for seq := first; seq < first+uint64(limit) && seq <= p.drained.Load(); seq++ {
 		if r, ok := p.get(seq); ok && !s.here(&r) {
 			dst = append(dst, r.Rec)
-			limit--
 		}
 	}
 	return dst
 }
 
-// Install lets the index show the records up to S as it is known here, as far as the log has them. The loop.
-func (s *Store) Install() {
+// Install lets the index show the records up to S as it is known here, as far as the log has them, and at most limit more
+// than before. The loop.
+func (s *Store) Install(limit uint64) {
 	p := &s.pending
 	first, end := p.installed.Load()+1, min(s.stable.Load(), s.l.End())
 	if s.bad == FaultInstallUnstable {
 		end = s.l.End()
 	}
+	end = min(end, first-1+limit)
 	for seq := first; seq <= end; seq++ {
 		if (seq-first)%installAhead == 0 {
 			s.prefetchPending(seq, min(end, seq+installAhead-1))

@@ -136,8 +136,10 @@ func (m *replicaMachine) Verify(t *rapid.T) {
 }
 
 func (m *replicaMachine) Install(t *rapid.T) {
-	m.r.s.Install()
-	if got, want := m.r.s.Installed(), min(m.r.s.Stable(), m.r.l.End()); got < want {
+	limit := rapid.Uint64Range(1, 100).Draw(t, "limit")
+	before := m.r.s.Installed()
+	m.r.s.Install(limit)
+	if got, want := m.r.s.Installed(), min(m.r.s.Stable(), m.r.l.End(), before+limit); got < want {
 		t.Fatalf("installed up to %d, want %d", got, want)
 	}
 	if m.r.s.Stable() > m.stable {
@@ -149,7 +151,7 @@ func (m *replicaMachine) Missing(t *rapid.T) {
 	limit := rapid.IntRange(1, 8).Draw(t, "limit")
 	got := m.r.s.Missing(nil, limit)
 	var want []plog.Rec
-	for seq := m.r.l.End() + 1; seq <= m.r.s.Drained() && len(want) < limit; seq++ {
+	for seq := m.r.l.End() + 1; seq <= min(m.r.s.Drained(), m.r.l.End()+uint64(limit)); seq++ {
 		if !m.here(seq) {
 			want = append(want, m.model.recs[seq-1])
 		}
@@ -223,7 +225,7 @@ func (m *replicaMachine) makeRoom(t *rapid.T) {
 	before := m.r.s.Installed()
 	m.r.s.Verify(nil, 1<<20, 1<<40)
 	m.r.l.Commit()
-	m.r.s.Install()
+	m.r.s.Install(1 << 20)
 	if m.r.s.Installed() == before {
 		t.Fatalf("no room was made: installed %d, log end %d, S %d", before, m.r.l.End(), m.r.s.Stable())
 	}
@@ -277,7 +279,7 @@ func (m *replicaMachine) Settle(t *rapid.T) {
 		}
 	}
 	for m.r.s.Stats().Sweeping {
-		m.r.s.Install()
+		m.r.s.Install(1 << 20)
 	}
 	keys := len(m.model.newest())
 	if got := m.r.s.Stats(); got.Keys != int64(keys) || got.Entries != uint64(keys) || got.Pending != 0 {

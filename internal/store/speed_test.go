@@ -85,7 +85,7 @@ func (c *pair) take(dst []plog.Rec) {
 	c.r.s.SetStable(c.p.l.End())
 	c.r.s.Verify(dst[:0], 1<<20, 1<<40)
 	c.r.l.Commit()
-	c.r.s.Install()
+	c.r.s.Install(1 << 20)
 }
 
 func TestNoAllocation(t *testing.T) {
