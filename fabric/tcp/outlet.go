@@ -28,8 +28,9 @@ type outlet struct {
 
 	session *tls.Conn  // nil: no TLS. It reads and writes the descriptor through cipher.
 	plain   []byte     // scratch of send
-	mu      sync.Mutex // of sealed: a reader may have to answer a message of TLS itself
+	mu      sync.Mutex // of what follows: a reader may have to answer a message of TLS itself
 	sealed  []byte     // encrypted, and not yet taken by the socket
+	hold    bool       // more is about to be encrypted, and will go to the socket with it
 }
 
 // errNothing: there is nothing to read at the moment.
@@ -61,8 +62,10 @@ func detach(s socket) (*outlet, error) {
 	return o, nil
 }
 
-// maxRecord is how many bytes TLS encrypts at once.
-const maxRecord = 16 << 10
+const (
+	maxRecord  = 16 << 10 // bytes that TLS encrypts at once
+	holdAtMost = 64 << 10 // encrypted bytes that wait for more: the peer may begin with them
+)
 
 // use keeps the descriptor from being closed, and given to somebody else, until unuse. False: it is closed.
 func (o *outlet) use() bool {
@@ -157,6 +160,9 @@ func (o *outlet) send(pieces []unix.Iovec) (n int, more bool, err error) {
 		n, err = o.writev(pieces)
 		return n, false, err
 	}
+	o.mu.Lock()
+	o.hold = true
+	o.mu.Unlock()
 	for _, p := range pieces {
 		for b := unsafe.Slice(p.Base, p.Len); len(b) > 0; {
 			took := copy(o.plain[len(o.plain):cap(o.plain)], b)
@@ -169,9 +175,20 @@ func (o *outlet) send(pieces []unix.Iovec) (n int, more bool, err error) {
 	}
 	err = errors.Join(err, o.seal())
 	o.mu.Lock()
-	more = len(o.sealed) > 0
-	o.mu.Unlock()
-	return n, more, err
+	defer o.mu.Unlock()
+	o.hold = false
+	err = errors.Join(err, o.release())
+	return n, len(o.sealed) > 0, err
+}
+
+// release lets the socket take what it takes of what is encrypted. Under mu.
+func (o *outlet) release() error {
+	if len(o.sealed) == 0 {
+		return nil
+	}
+	n, err := o.take(o.sealed)
+	o.sealed = o.sealed[:copy(o.sealed, o.sealed[n:])]
+	return err
 }
 
 // seal encrypts what is in plain.
@@ -218,15 +235,10 @@ func (o *outlet) take(b []byte) (int, error) {
 func (o *outlet) flush() error {
 	for {
 		o.mu.Lock()
+		err := o.release()
 		left := len(o.sealed)
-		var n int
-		var err error
-		if left > 0 {
-			n, err = o.take(o.sealed)
-			o.sealed = append(o.sealed[:0], o.sealed[n:]...)
-		}
 		o.mu.Unlock()
-		if err != nil || n == left {
+		if err != nil || left == 0 {
 			return err
 		}
 		o.await(unix.POLLOUT, math.MaxInt64)
@@ -248,15 +260,12 @@ func (c cipher) Read(b []byte) (int, error) {
 func (c cipher) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n := 0
-	if len(c.sealed) == 0 {
-		var err error
-		if n, err = c.take(b); err != nil {
-			return n, err
-		}
+	waiting := len(c.sealed)
+	c.sealed = append(c.sealed, b...)
+	if c.hold && len(c.sealed) < holdAtMost || waiting > 0 && !c.hold {
+		return len(b), nil
 	}
-	c.sealed = append(c.sealed, b[n:]...)
-	return len(b), nil
+	return len(b), c.release()
 }
 
 func (c cipher) LocalAddr() net.Addr              { return nil }

@@ -103,7 +103,7 @@ func (c *conn) unsent() int {
 // read and write are those of the poller, on the socket or on the TLS over it.
 func (c *conn) read(b []byte) (int, error) {
 	if c.secure != nil {
-		return c.secure.read(b)
+		return c.secure.read(b, c.reactor.intake())
 	}
 	return poller.Read(c.fd, b)
 }

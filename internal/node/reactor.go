@@ -70,6 +70,7 @@ type reactor struct {
 	inbox   []message
 	outbox  []message // to the loop, sent at the end of the round
 	buffers buffers
+	scratch []byte // for intake
 	stock   stock
 	ctx     command.Ctx
 

@@ -17,6 +17,7 @@ import (
 const (
 	handshakeLimit = 10 * time.Second // from a client's connection to the end of its handshake
 	sealed         = 64 << 10         // bytes of replies that are encrypted before the socket has taken those before them
+	intake         = 32 << 10         // bytes read from a socket at once
 )
 
 // secure is the TLS of one client's connection. The handshake runs on a goroutine of its own, which may wait; from then
@@ -27,7 +28,11 @@ type secure struct {
 	session  *tls.Conn
 	fd       int
 	shaking  *os.File // a duplicate of fd, through which the handshake waits; nil afterwards
-	out      []byte   // encrypted, and not yet taken by the socket from sent on
+	scratch  []byte   // where to read to, intake bytes that all connections of a reactor share: during read only
+	in       []byte   // read, and not yet taken by crypto/tls: a part of scratch, and of rest between two calls of read
+	rest     []byte
+	dry      bool   // the last read took all that the socket had
+	out      []byte // encrypted, and not yet taken by the socket from sent on
 	sent     int
 	more     bool // there may be bytes that the socket does not have any more
 }
@@ -60,19 +65,29 @@ func shake(fd int, config *tls.Config) (*secure, error) {
 	return s, nil
 }
 
-// Read is for crypto/tls.
+// Read is for crypto/tls, which asks for a header, then for what belongs to it, then for more: the socket is read once.
 func (s *secure) Read(b []byte) (int, error) {
 	if s.shaking != nil {
 		return s.shaking.Read(b)
 	}
-	n, err := poller.Read(s.fd, b)
-	switch {
-	case err == unix.EAGAIN:
-		return 0, notYet{}
-	case err == nil && n == 0:
-		return 0, io.EOF
+	if len(s.in) == 0 {
+		if s.dry {
+			return 0, notYet{}
+		}
+		n, err := poller.Read(s.fd, s.scratch)
+		switch {
+		case err == unix.EAGAIN:
+			return 0, notYet{}
+		case err != nil:
+			return 0, err
+		case n == 0:
+			return 0, io.EOF
+		}
+		s.in, s.dry = s.scratch[:n], n < len(s.scratch)
 	}
-	return n, err
+	n := copy(b, s.in)
+	s.in = s.in[n:]
+	return n, nil
 }
 
 // Write is for crypto/tls.
@@ -88,8 +103,15 @@ func (s *secure) Write(b []byte) (int, error) {
 func (s *secure) Close() error                     { return nil }
 func (s *secure) SetWriteDeadline(time.Time) error { return nil }
 
-// read is as poller.Read. It reads until b is full or the socket has no more.
-func (s *secure) read(b []byte) (n int, err error) {
+// read is as poller.Read. It reads until b is full or the socket has no more. Of scratch nothing is needed afterwards.
+func (s *secure) read(b, scratch []byte) (n int, err error) {
+	s.scratch, s.dry = scratch, false
+	defer func() {
+		if s.scratch = nil; len(s.in) > 0 {
+			s.rest = append(s.rest[:0], s.in...)
+			s.in = s.rest
+		}
+	}()
 	for n < len(b) {
 		got, err := s.session.Read(b[n:])
 		n += got
@@ -186,4 +208,12 @@ func (h *shakers) close() {
 	h.mu.Lock()
 	h.closed = true
 	h.mu.Unlock()
+}
+
+// intake is memory to read to what is still encrypted.
+func (r *reactor) intake() []byte {
+	if r.scratch == nil {
+		r.scratch = make([]byte, intake)
+	}
+	return r.scratch
 }
