@@ -10,6 +10,7 @@ import (
 // know each other. A name that ends in /* stands for every package directly below that folder which no other line names.
 var Floors = [][]string{
 	{"internal/poller", "internal/house", "internal/certs", "internal/rewind"},
+	{"internal/tlsconn"},
 	{"pmem"},
 	{"fabric"},
 	{"fabric/internal/*"},

@@ -8,6 +8,7 @@ import (
 	"whale/internal/command"
 	"whale/internal/poller"
 	"whale/internal/resp"
+	"whale/internal/tlsconn"
 )
 
 // Bounds of what one connection makes the node hold.
@@ -29,7 +30,7 @@ const (
 type conn struct {
 	reactor *reactor
 	fd      int
-	secure  *secure // nil: no TLS
+	secure  *tlsconn.Conn // nil: no TLS
 	client  *command.Client
 	latest  *command.Command // the last of this round; nil: none came
 	watched poller.Interest  // what the poller waits for
@@ -95,7 +96,7 @@ func (c *conn) paused() bool {
 func (c *conn) unsent() int {
 	n := len(c.out.Buf) - c.sent
 	if c.secure != nil {
-		n += len(c.secure.out) - c.secure.sent
+		n += c.secure.Unsent()
 	}
 	return n
 }
@@ -103,14 +104,14 @@ func (c *conn) unsent() int {
 // read and write are those of the poller, on the socket or on the TLS over it.
 func (c *conn) read(b []byte) (int, error) {
 	if c.secure != nil {
-		return c.secure.read(b, c.reactor.intake())
+		return c.secure.Read(b, c.reactor.intake())
 	}
 	return poller.Read(c.fd, b)
 }
 
 func (c *conn) write(b []byte) (int, error) {
 	if c.secure != nil {
-		return c.secure.write(b)
+		return c.secure.Write(b)
 	}
 	return poller.Write(c.fd, b)
 }
@@ -348,7 +349,7 @@ func (c *conn) flush() bool {
 		c.reactor.counts.out += uint64(n)
 	}
 	if c.secure != nil {
-		if err := c.secure.flush(); err != nil && err != unix.EAGAIN {
+		if err := c.secure.Flush(); err != nil && err != unix.EAGAIN {
 			return false
 		}
 	}

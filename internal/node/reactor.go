@@ -385,7 +385,7 @@ func (r *reactor) serveOne(c *conn) {
 			r.drop(c, "")
 			return
 		}
-		if c.secure != nil && c.secure.more && c.wantsRead() { // the poller does not know of it
+		if c.secure != nil && c.secure.More() && c.wantsRead() { // the poller does not know of it
 			if !c.fill() {
 				r.drop(c, "")
 				return
@@ -443,7 +443,7 @@ func (r *reactor) drop(c *conn, why string) {
 	r.zombies++
 	r.server.forget(c.client)
 	if c.secure != nil {
-		c.secure.farewell()
+		c.secure.Farewell()
 	}
 	// Unread input would make the kernel reset the connection, and the last reply (what was wrong) be lost on its way.
 	var scratch [4096]byte
