@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"whale/internal/certs"
 	"whale/internal/config"
 	"whale/internal/eval"
 	"whale/internal/node"
@@ -37,6 +39,7 @@ type benchFlags struct {
 	arena                   config.Size
 	dir, redisServer, csv   string
 	fabric                  string
+	tls                     certs.Files
 }
 
 func benchRedisCmd() *cobra.Command {
@@ -52,18 +55,24 @@ replies have come. A latency runs from the moment the batch is handed to the soc
 where one WAIT stands behind each batch, to the reply to WAIT. There is no schedule of arrivals, hence no correction for
 "coordinated omission": while a server stalls, a closed loop sends it nothing.
 
+With --tls-cert, --tls-key and --tls-ca it speaks TLS 1.3; latencies then have its encryption in them.
+
 It writes the keys key:000000000000, key:000000000001 ... of the key space into the servers that it is given.
 
 With --compare it starts what it compares: a redis-server with two replicas, and a fresh Whale cluster of three nodes for
 each size of values and round. The runs alternate; medians are printed with their spread, and against the project's targets.`,
 		Example: `  whale bench redis --addr 127.0.0.1:7001
   whale bench redis --addr 127.0.0.1:6379 --op set,get,set+wait --conns 1,50 --csv out.csv
+  whale bench redis --addr h0:7001 --tls-cert h1/node.crt --tls-key h1/node.key --tls-ca h1/ca.crt
   whale bench redis --compare --rounds 5`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			cmd.SetContext(ctx)
+			if f.compare && f.tls.On() {
+				return errors.New("--compare starts the servers that it measures, without TLS: leave out --tls-cert, --tls-key and --tls-ca, or name running servers with --addr")
+			}
 			if f.compare {
 				return f.runCompare(cmd)
 			}
@@ -72,6 +81,9 @@ each size of values and round. The runs alternate; medians are printed with thei
 	}
 	fl := cmd.Flags()
 	fl.StringSliceVar(&f.addrs, "addr", nil, "servers to drive; connections are dealt out to them in turn")
+	fl.StringVar(&f.tls.Cert, "tls-cert", "", "certificate to show to the servers: turns TLS on; whale cert makes it (not with --compare)")
+	fl.StringVar(&f.tls.Key, "tls-key", "", "the key of --tls-cert, mode 0600")
+	fl.StringVar(&f.tls.CA, "tls-ca", "", "certificate of the authority that the servers' certificates must be signed by")
 	fl.BoolVar(&f.compare, "compare", false, "start Redis and Whale, and compare them")
 	fl.StringSliceVar(&f.ops, "op", []string{"set", "get"}, "operations: set, get, set+wait (not with --compare, which runs all)")
 	fl.IntSliceVar(&f.values, "value", []int{64, 4096}, "sizes of values in bytes")
@@ -111,6 +123,12 @@ func (f *benchFlags) runBench(cmd *cobra.Command) error {
 	b := eval.Bench{
 		Addrs: f.addrs, Cells: eval.Matrix(ops, f.values, f.conns, f.pipeline), Keys: f.keys, Duration: f.duration, Count: f.count,
 		Warmup: f.warmup, Replicas: f.replicas, Workers: f.workers, Seed: f.seed, NoFill: f.noFill, Notes: cmd.ErrOrStderr(),
+	}
+	if f.tls.On() {
+		var err error
+		if b.TLS, err = eval.NewTLS(f.tls); err != nil {
+			return err
+		}
 	}
 	bar := newBar()
 	b.Progress = bar.orNil()

@@ -13,6 +13,7 @@ import (
 // Bench measures cells at given addresses.
 type Bench struct {
 	Addrs    []string
+	TLS      *TLS   // nil: none
 	Cells    []Cell // in order; the key space is filled again whenever the size of a value changes
 	Keys     int
 	Duration time.Duration // of a cell, without its warm-up; 0: Count bounds it
@@ -40,7 +41,7 @@ func (b *Bench) Run(ctx context.Context) ([]Row, error) {
 	}
 	fillAddr := ""
 	for _, addr := range b.Addrs {
-		id, err := Identify(addr)
+		id, err := Identify(addr, b.TLS)
 		if err != nil {
 			return nil, err
 		}
@@ -64,7 +65,7 @@ func (b *Bench) Run(ctx context.Context) ([]Row, error) {
 			b.Progress.Step(cell.String(), i, len(b.Cells))
 		}
 		if cell.Value != value && !b.NoFill {
-			if err := fill(ctx, fillAddr, b.Addrs, b.Keys, cell.Value); err != nil {
+			if err := fill(ctx, b.TLS, fillAddr, b.Addrs, b.Keys, cell.Value); err != nil {
 				return rows, err
 			}
 			value = cell.Value
@@ -81,7 +82,7 @@ func (b *Bench) Run(ctx context.Context) ([]Row, error) {
 
 func (b *Bench) load(c Cell) Load {
 	l := Load{
-		Addrs: b.Addrs, Op: c.Op, Conns: c.Conns, Pipeline: c.Pipeline, Value: c.Value, Keys: b.Keys, Duration: b.Duration, Count: b.Count,
+		Addrs: b.Addrs, TLS: b.TLS, Op: c.Op, Conns: c.Conns, Pipeline: c.Pipeline, Value: c.Value, Keys: b.Keys, Duration: b.Duration, Count: b.Count,
 		Warmup: b.Warmup, Replicas: b.Replicas, Workers: b.Workers, Seed: b.Seed,
 	}
 	if b.Progress != nil {
@@ -91,9 +92,9 @@ func (b *Bench) load(c Cell) Load {
 }
 
 // fill sets every key of the key space at addr, and waits until the last one is there at every one of readers.
-func fill(ctx context.Context, addr string, readers []string, keys, value int) error {
+func fill(ctx context.Context, t *TLS, addr string, readers []string, keys, value int) error {
 	res, err := Load{
-		Addrs: []string{addr}, Op: Set, Conns: 4, Pipeline: 16, Value: value, Keys: keys, Count: uint64(keys), InOrder: true, Workers: 1,
+		Addrs: []string{addr}, TLS: t, Op: Set, Conns: 4, Pipeline: 16, Value: value, Keys: keys, Count: uint64(keys), InOrder: true, Workers: 1,
 	}.Run(ctx)
 	if err == nil {
 		err = res.Err()
@@ -104,7 +105,7 @@ func fill(ctx context.Context, addr string, readers []string, keys, value int) e
 	key := fmt.Sprintf("key:%012d", keys-1)
 	for _, r := range readers {
 		if err := await(ctx, 30*time.Second, func() error {
-			c, err := dialControl(r)
+			c, err := dialControl(r, t)
 			if err != nil {
 				return err
 			}

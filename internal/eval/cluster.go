@@ -18,6 +18,7 @@ import (
 type whaleTrio struct {
 	proc    *process
 	dir     string
+	tls     *TLS
 	ids     []Identity
 	primary string
 	backup  string
@@ -104,7 +105,7 @@ func cpuTime(pid int) (time.Duration, error) {
 func (w *whaleTrio) identify(base int) error {
 	w.ids, w.primary, w.backup = nil, "", ""
 	for port := base; port < base+3; port++ {
-		id, err := Identify(fmt.Sprintf("127.0.0.1:%d", port))
+		id, err := Identify(fmt.Sprintf("127.0.0.1:%d", port), w.tls)
 		if err != nil {
 			return err
 		}
@@ -118,7 +119,7 @@ func (w *whaleTrio) identify(base int) error {
 	if w.primary == "" || w.backup == "" {
 		return errors.New("the cluster has no primary yet")
 	}
-	return settle(w.primary, 1)
+	return settle(w.primary, w.tls, 1)
 }
 
 func (w *whaleTrio) stop() {

@@ -31,6 +31,8 @@ type Compare struct {
 	Seed      uint64
 	Progress  Progress // may be nil
 	Notes     io.Writer
+
+	tls *TLS
 }
 
 // Series is one thing that is measured: an operation at a place. The comparison is between series.
@@ -120,7 +122,7 @@ func (c *Compare) value(ctx context.Context, dir string, index, value int, limit
 		return err
 	}
 	defer redis.stop()
-	if err := fill(ctx, redis.addrs[0], redis.addrs, c.Keys, value); err != nil {
+	if err := fill(ctx, c.tls, redis.addrs[0], redis.addrs, c.Keys, value); err != nil {
 		return fmt.Errorf("redis: %w", err)
 	}
 	for round := range c.Rounds {
@@ -139,7 +141,7 @@ func (c *Compare) round(ctx context.Context, dir string, redis *redisTrio, step,
 	defer whale.stop()
 	if step == 0 {
 		for _, addr := range redis.addrs {
-			id, err := Identify(addr)
+			id, err := Identify(addr, redis.tls)
 			if err != nil {
 				return err
 			}
@@ -153,7 +155,7 @@ func (c *Compare) round(ctx context.Context, dir string, redis *redisTrio, step,
 	for _, id := range whale.ids {
 		addrs = append(addrs, id.Addr)
 	}
-	if err := fill(ctx, whale.primary, addrs, c.Keys, value); err != nil {
+	if err := fill(ctx, c.tls, whale.primary, addrs, c.Keys, value); err != nil {
 		return fmt.Errorf("whale: %w", err)
 	}
 	at := map[Series]string{
@@ -184,7 +186,7 @@ func (c *Compare) round(ctx context.Context, dir string, redis *redisTrio, step,
 func (c *Compare) measure(ctx context.Context, s Series, p place, addr string, limit uint64) (Sample, error) {
 	l := Load{
 		Addrs: []string{addr}, Op: s.op(), Conns: p.Conns, Pipeline: p.Pipeline, Value: p.Value, Keys: c.Keys, Duration: c.Duration,
-		Warmup: c.Warmup, Replicas: 2, Workers: c.Workers, Seed: c.Seed,
+		Warmup: c.Warmup, Replicas: 2, Workers: c.Workers, Seed: c.Seed, TLS: c.tls,
 	}
 	if l.Op != Get {
 		l.Count = limit
@@ -197,7 +199,7 @@ func (c *Compare) measure(ctx context.Context, s Series, p place, addr string, l
 		err = res.Err()
 	}
 	if err == nil && l.Op != Get {
-		err = settle(addr, p.Value)
+		err = settle(addr, c.tls, p.Value)
 	}
 	if err != nil {
 		return Sample{}, fmt.Errorf("%s, %s, %d connections, pipeline %d: %w", s, bytesText(uint64(p.Value)), p.Conns, p.Pipeline, err)

@@ -191,13 +191,13 @@ func TestLoadAllocatesNothingPerOperation(t *testing.T) {
 	}
 	defer p.stop()
 	addr := fmt.Sprintf("127.0.0.1:%d", base)
-	if err := await(t.Context(), 10*time.Second, func() error { _, err := Identify(addr); return err }); err != nil {
+	if err := await(t.Context(), 10*time.Second, func() error { _, err := Identify(addr, nil); return err }); err != nil {
 		t.Fatal(err)
 	}
-	if id, _ := Identify(addr); id.Name != "redis" || !id.Primary() || id.PID != p.cmd.Process.Pid {
+	if id, _ := Identify(addr, nil); id.Name != "redis" || !id.Primary() || id.PID != p.cmd.Process.Pid {
 		t.Errorf("identity: %v, pid %d", id, p.cmd.Process.Pid)
 	}
-	if err := fill(t.Context(), addr, []string{addr}, 1000, 64); err != nil {
+	if err := fill(t.Context(), nil, addr, []string{addr}, 1000, 64); err != nil {
 		t.Fatal(err)
 	}
 	for _, op := range []Op{Set, Get} {

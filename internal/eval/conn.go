@@ -4,17 +4,16 @@ package eval
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"whale/internal/poller"
 	"whale/internal/resp"
+	"whale/internal/tlsconn"
 )
 
 const keyDigits = 12
@@ -23,6 +22,8 @@ const keyDigits = 12
 type conn struct {
 	fd      int
 	addr    string
+	tls     *TLS          // nil: none
+	session *tlsconn.Conn // with TLS, what lies on the socket
 	op      Op
 	batch   int // requests of one batch, the WAIT not counted
 	enough  int // SetWait: copies
@@ -49,7 +50,13 @@ func dial(r *run, addr string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{fd: fd, addr: addr, op: r.Op, batch: r.Pipeline, replies: r.Pipeline, enough: r.Replicas}
+	c := &conn{fd: fd, addr: addr, tls: r.TLS, op: r.Op, batch: r.Pipeline, replies: r.Pipeline, enough: r.Replicas}
+	if c.tls != nil {
+		if c.session, err = c.tls.handshake(fd, addr); err != nil {
+			unix.Close(fd)
+			return nil, err
+		}
+	}
 	value := make([]byte, r.Value)
 	rng := rand.New(rand.NewPCG(r.Seed, 1))
 	for i := range value {
@@ -81,7 +88,7 @@ func dial(r *run, addr string) (*conn, error) {
 
 // connect makes a connected, non-blocking TCP socket without Nagle's delay.
 func connect(addr string) (int, error) {
-	tcp, err := net.DialTimeout("tcp", addr, 5*time.Second)
+	tcp, err := net.DialTimeout("tcp", addr, dialLimit)
 	if err != nil {
 		return -1, err
 	}
@@ -101,34 +108,68 @@ func connect(addr string) (int, error) {
 	return fd, nil
 }
 
-func (c *conn) close() { unix.Close(c.fd) }
+func (c *conn) close() {
+	if c.session != nil {
+		c.session.Farewell()
+	}
+	unix.Close(c.fd)
+}
+
+// send hands bytes to the socket, or to the TLS on it.
+func (c *conn) send(b []byte) (int, error) {
+	if c.session != nil {
+		return c.session.Write(b)
+	}
+	return poller.Write(c.fd, b)
+}
+
+// failed is an error of the connection.
+func (c *conn) failed(doing string, err error) error {
+	if refused := c.tls.refusal(c.addr, err); refused != nil {
+		return refused
+	}
+	return fmt.Errorf("%s: %s: %w", c.addr, doing, err)
+}
 
 // write hands over as much of the batch as the socket takes; full says that some is left.
 func (c *conn) write() (full bool, err error) {
 	for c.sent < len(c.out) {
-		n, err := poller.Write(c.fd, c.out[c.sent:])
-		if errors.Is(err, unix.EAGAIN) {
+		n, err := c.send(c.out[c.sent:])
+		if err == unix.EAGAIN {
 			return true, nil
 		}
 		if err != nil {
-			return false, fmt.Errorf("%s: write: %w", c.addr, err)
+			return false, c.failed("write", err)
 		}
 		c.sent += n
 	}
-	return false, nil
+	if c.session == nil {
+		return false, nil
+	}
+	if err := c.session.Flush(); err != nil && err != unix.EAGAIN {
+		return false, c.failed("write", err)
+	}
+	return c.session.Unsent() > 0, nil
 }
 
-// read takes what has come, as far as there is room; the poller tells of the rest.
-func (c *conn) read() error {
+// read takes what has come, as far as there is room. Of the rest the poller tells, or with TLS session.More. scratch is
+// for TLS.
+func (c *conn) read(scratch []byte) error {
 	if c.have == len(c.in) {
 		c.in = append(c.in, make([]byte, len(c.in))...)
 	}
-	n, err := poller.Read(c.fd, c.in[c.have:])
+	var n int
+	var err error
+	if c.session != nil {
+		n, err = c.session.Read(c.in[c.have:], scratch)
+	} else {
+		n, err = poller.Read(c.fd, c.in[c.have:])
+	}
 	switch {
-	case errors.Is(err, unix.EAGAIN):
+	case err == unix.EAGAIN:
 		return nil
 	case err != nil:
-		return fmt.Errorf("%s: read: %w", c.addr, err)
+		return c.failed("read", err)
 	case n == 0:
 		return fmt.Errorf("%s closed the connection (%d replies to %s outstanding)", c.addr, c.left, c.op)
 	}

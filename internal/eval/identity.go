@@ -3,11 +3,16 @@
 package eval
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"whale/internal/resp"
 )
@@ -28,17 +33,21 @@ func (id Identity) String() string {
 	return fmt.Sprintf("%s %s at %s, %s, pid %d", id.Name, id.Version, id.Addr, id.Role, id.PID)
 }
 
-// Identify asks the server at addr.
-func Identify(addr string) (Identity, error) {
+// Identify asks the server at addr; t is nil for one without TLS.
+func Identify(addr string, t *TLS) (Identity, error) {
 	id := Identity{Addr: addr}
-	c, err := dialControl(addr)
+	c, err := dialControl(addr, t)
 	if err != nil {
 		return id, err
 	}
 	defer c.close()
 	text, err := c.do("INFO")
 	if err != nil {
-		return id, fmt.Errorf("%s: INFO: %w", addr, err)
+		err = fmt.Errorf("%s: INFO: %w", addr, err)
+		if t == nil && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, unix.ECONNRESET)) {
+			err = fmt.Errorf("%w; if it speaks TLS, give --tls-cert, --tls-key and --tls-ca", err)
+		}
+		return id, err
 	}
 	info := parseInfo(text)
 	id.Role = info["role"]
@@ -68,14 +77,19 @@ func parseInfo(text string) map[string]string {
 type control struct {
 	conn net.Conn
 	r    *resp.ReplyReader
+	addr string
+	tls  *TLS
 }
 
-func dialControl(addr string) (*control, error) {
-	c, err := net.DialTimeout("tcp", addr, 5*time.Second)
+func dialControl(addr string, t *TLS) (*control, error) {
+	c, err := net.DialTimeout("tcp", addr, dialLimit)
+	if err == nil && t != nil {
+		c, err = t.wrap(c, addr)
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &control{conn: c, r: resp.NewReplyReader(c)}, nil
+	return &control{conn: c, r: resp.NewReplyReader(c), addr: addr, tls: t}, nil
 }
 
 func (c *control) close() { c.conn.Close() }
@@ -83,11 +97,15 @@ func (c *control) close() { c.conn.Close() }
 // do sends a request and returns the text of its reply, which must be a string or a number; within ten seconds.
 func (c *control) do(args ...string) (string, error) {
 	c.conn.SetDeadline(time.Now().Add(10 * time.Second))
-	if _, err := c.conn.Write(resp.AppendCommand(nil, args...)); err != nil {
-		return "", err
+	_, werr := c.conn.Write(resp.AppendCommand(nil, args...))
+	if werr != nil && c.tls == nil {
+		return "", werr
 	}
-	reply, err := c.r.Next()
-	if err != nil {
+	reply, err := c.r.Next() // with TLS also after an error: why the server has closed may be there to be read
+	if refused := c.tls.refusal(c.addr, err); refused != nil {
+		return "", refused
+	}
+	if err = cmp.Or(werr, err); err != nil {
 		return "", err
 	}
 	if err := reply.Err(); err != nil {

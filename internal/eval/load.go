@@ -49,6 +49,7 @@ const KeySize = 16
 // Load is one run.
 type Load struct {
 	Addrs    []string // host:port; connections are dealt out to them in turn
+	TLS      *TLS     // nil: none
 	Op       Op
 	Conns    int
 	Pipeline int // requests in a batch

@@ -31,6 +31,10 @@ func serve(t *testing.T, reply func(args []string) string) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, l, reply)
+}
+
+func serveOn(t *testing.T, l net.Listener, reply func(args []string) string) *server {
 	t.Cleanup(func() { l.Close() })
 	s := &server{addr: l.Addr().String(), reply: reply, seen: map[string]int{}}
 	go func() {

@@ -16,6 +16,7 @@ import (
 // redisTrio is a redis-server with two replicas, on loopback, that keep nothing on disk.
 type redisTrio struct {
 	dir   string
+	tls   *TLS
 	procs []*process
 	addrs []string // the primary first
 }
@@ -69,7 +70,7 @@ func (r *redisTrio) check() error {
 			return err
 		}
 	}
-	info, err := infoOf(r.addrs[0])
+	info, err := infoOf(r.addrs[0], r.tls)
 	if err != nil {
 		return err
 	}
@@ -82,7 +83,7 @@ func (r *redisTrio) check() error {
 		return fmt.Errorf("%s: %s full synchronisations instead of one for each replica: the comparison is spoilt", r.addrs[0], n)
 	}
 	for _, addr := range r.addrs[1:] {
-		info, err := infoOf(addr)
+		info, err := infoOf(addr, r.tls)
 		if err != nil {
 			return err
 		}
@@ -101,8 +102,8 @@ func (r *redisTrio) stop() {
 }
 
 // infoOf is all of INFO.
-func infoOf(addr string) (map[string]string, error) {
-	c, err := dialControl(addr)
+func infoOf(addr string, t *TLS) (map[string]string, error) {
+	c, err := dialControl(addr, t)
 	if err != nil {
 		return nil, err
 	}
@@ -116,8 +117,8 @@ func infoOf(addr string) (map[string]string, error) {
 
 // settle waits until both copies of everything written at addr are there, so that nothing of one run is left to be done
 // during the next.
-func settle(addr string, value int) error {
-	c, err := dialControl(addr)
+func settle(addr string, t *TLS, value int) error {
+	c, err := dialControl(addr, t)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 
 	"whale/internal/poller"
+	"whale/internal/tlsconn"
 )
 
 // worker is one event loop: one goroutine, one epoll instance, its share of the connections, no allocation once it runs.
@@ -18,7 +19,8 @@ type worker struct {
 	conns  map[int]*conn // by descriptor
 	events []poller.Event
 	keys   keys
-	busy   int // connections with a batch outstanding
+	sealed []byte // with TLS: to read to what is still encrypted, on all connections
+	busy   int    // connections with a batch outstanding
 
 	measuring bool  // the warm-up is over
 	measured  int64 // since when
@@ -31,6 +33,9 @@ type worker struct {
 func newWorker(r *run, index int) (*worker, error) {
 	w := &worker{run: r, conns: map[int]*conn{}, hist: newHistogram(), errors: map[string]uint64{}}
 	w.keys = newKeys(r.Keys, r.Seed, index, r.InOrder, r.Workers)
+	if r.TLS != nil {
+		w.sealed = make([]byte, tlsconn.Scratch)
+	}
 	var err error
 	if w.poll, err = poller.New(256); err != nil {
 		return nil, err
@@ -87,7 +92,7 @@ func (w *worker) loop() error {
 					return err
 				}
 			}
-			if e.Readable {
+			for more := e.Readable; more; more = c.session != nil && c.session.More() {
 				if err := w.receive(c); err != nil {
 					return err
 				}
@@ -144,7 +149,7 @@ func (w *worker) flush(c *conn) error {
 
 // receive takes what has come on c, and sends the next batch when all of this one is answered.
 func (w *worker) receive(c *conn) error {
-	if err := c.read(); err != nil {
+	if err := c.read(w.sealed); err != nil {
 		return err
 	}
 	now := w.now()
