@@ -41,9 +41,13 @@ func (e *Engine) stepBackup() bool {
 }
 
 // Unhurried says that nobody waits for this member: it is a backup that takes in what P sent, and no request is here. Its
-// driver may let others have the processor between two steps.
+// driver may let others have the processor between two steps. A backup that is far behind is in a hurry: when the ring is
+// full, P waits for it.
 func (e *Engine) Unhurried() bool {
-	return !e.primary() && e.view != nil && e.queue.len()+e.away.len()+e.dirty.len()+len(e.relay.waiting) == 0
+	if e.primary() || e.view == nil || e.st.Drained()-e.st.Installed() >= e.log.Geometry().RingSlots/4 {
+		return false
+	}
+	return e.queue.len()+e.away.len()+e.dirty.len()+len(e.relay.waiting) == 0
 }
 
 // takeIn extends the log by records whose bytes have arrived, and makes them durable.
