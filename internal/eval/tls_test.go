@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"whale/internal/certs"
+	"whale/internal/tlsconn"
 )
 
 // certificate makes one of an authority of its own.
@@ -90,21 +91,49 @@ func TestTLSLargeBatches(t *testing.T) {
 	}
 }
 
-// TestTLSFullSocket: what is encrypted and not taken by the socket yet leaves later, the end of a batch too.
+// TestTLSFullSocket: a batch has left when write says so, and not while some of it is encrypted and waits.
 func TestTLSFullSocket(t *testing.T) {
-	c := newTLS(t, certificate(t, "127.0.0.1"))
-	s := serveTLS(t, c, ok)
-	r := &run{Load: Load{Addrs: []string{s.addr}, TLS: c, Op: Set, Conns: 1, Pipeline: 1, Value: 250_000, Keys: 3, Count: 4, Workers: 1, Stall: 2 * time.Second}, started: time.Now()}
-	w, err := newWorker(r, 0)
+	config := newTLS(t, certificate(t, "here")).config
+	config.ServerName = "here"
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer w.close()
-	for fd := range w.conns {
-		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<10)
+	defer unix.Close(fds[0])
+	defer unix.Close(fds[1])
+	unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<10)
+	accepted := make(chan *tlsconn.Conn, 1)
+	go func() {
+		server, _ := tlsconn.Server(fds[1], config, dialLimit)
+		accepted <- server
+	}()
+	session, err := tlsconn.Client(fds[0], config, dialLimit)
+	server := <-accepted
+	if err != nil || server == nil {
+		t.Fatal(err)
 	}
-	if err := w.loop(); err != nil || s.count("SET") != 4 || len(w.errors) > 0 {
-		t.Errorf("%v, %v; the server saw %d of 4", err, w.errors, s.count("SET"))
+	const size = 250_000 // several pieces of what is encrypted at once, of which the last is not small
+	c := &conn{fd: fds[0], session: session, out: make([]byte, size)}
+	b, scratch, got, turns := make([]byte, 3000), make([]byte, 3000), 0, 0
+	for full := true; full; turns++ {
+		if full, err = c.write(); err != nil {
+			t.Fatal(err)
+		}
+		if full {
+			n, _ := server.Read(b, scratch)
+			got += n
+		}
+	}
+	for {
+		n, err := server.Read(b, scratch)
+		if got += n; err == unix.EAGAIN {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got != size || turns < 10 {
+		t.Errorf("%d of %d bytes have left when write says so, in %d turns", got, size, turns)
 	}
 }
 
