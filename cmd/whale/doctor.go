@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -28,16 +27,18 @@ func doctorCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "Look whether this machine is fit for a node, and say what to do",
-		Long: `Looks at the disk, the shared memory, the limits, the ports, the kernel, the processor and the clock, with the settings
-that whale serve would use. It changes nothing. Exit code 1 means that a node would not run.`,
+		Long: `Looks at the disk, the shared memory, the limits, the ports, the certificates, the kernel, the processor and the clock, with
+the settings that whale serve would use. It changes nothing. Exit code 1 means that a node would not run, or that others
+would not accept its certificate.`,
 		Example: `  whale doctor --config node.toml
-  whale doctor --dir /var/lib/whale --arena 8GiB`,
+  whale doctor --dir /var/lib/whale --arena 8GiB
+  whale doctor --dir data --listen h0:7001 --tls-cert h0/node.crt --tls-key h0/node.key --tls-ca h0/ca.crt`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := s.Load(cmd.Flags(), os.LookupEnv); err != nil {
 				return err
 			}
-			d := doctor{settings: &s, root: "/"}
+			d := doctor{settings: &s, root: "/", now: time.Now()}
 			d.examine()
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			bad := 0
@@ -52,7 +53,7 @@ that whale serve would use. It changes nothing. Exit code 1 means that a node wo
 			}
 			w.Flush()
 			if bad > 0 {
-				return fmt.Errorf("%d findings keep a node from running", bad)
+				return fmt.Errorf("%d findings keep a node from running, or others from reaching it", bad)
 			}
 			return nil
 		},
@@ -74,6 +75,7 @@ type finding struct{ grade, what, found, todo string }
 type doctor struct {
 	settings *config.Settings
 	root     string // of the file system: /proc and /sys below it are read
+	now      time.Time
 	findings []finding
 }
 
@@ -209,10 +211,6 @@ func (d *doctor) limits() {
 
 func (d *doctor) ports() {
 	s := d.settings
-	listen := s.Listen
-	if listen == "" {
-		listen = net.JoinHostPort("127.0.0.1", strconv.Itoa(s.Port))
-	}
 	peers := ""
 	if s.Fabric == node.FabricTCP || s.Fabric == node.FabricVerbs {
 		peers = s.FabricListen
@@ -235,22 +233,37 @@ func (d *doctor) ports() {
 }
 
 func (d *doctor) certificates() {
-	files := certs.Files{Cert: d.settings.TLSCert, Key: d.settings.TLSKey, CA: d.settings.TLSCA}
+	s := d.settings
+	files := certs.Files{Cert: s.TLSCert, Key: s.TLSKey, CA: s.TLSCA}
 	if !files.On() {
 		d.add(gradeNote, "TLS", "off", "fine on loopback; for other addresses, whale cert makes what it needs")
 		return
 	}
-	config, err := files.Load()
-	if err == nil {
-		leaf := config.Certificates[0].Leaf
-		if left := time.Until(leaf.NotAfter); left < 30*24*time.Hour {
-			d.add(gradeNote, "TLS", "the certificate ends on "+leaf.NotAfter.Format(time.DateOnly), "make a new one with whale cert")
-			return
+	var places []certs.Place
+	place := func(addr, setting string, member bool) {
+		if host, _, err := net.SplitHostPort(addr); err == nil {
+			places = append(places, certs.Place{Host: host, Setting: setting + " " + addr, Member: member})
 		}
-		d.add(gradeGood, "TLS", "certificate until "+leaf.NotAfter.Format(time.DateOnly), "")
-		return
 	}
-	d.add(gradeBad, "TLS", err.Error(), "see whale cert --help")
+	members := s.Fabric == node.FabricTCP
+	if members {
+		if s.ID >= 0 && s.ID < len(s.Peers) {
+			place(s.Peers[s.ID], "this node's entry in --peers,", true)
+		}
+		place(s.FabricListen, "--fabric-listen", false)
+	}
+	place(s.RedisAddress(), "--listen (or --port)", false)
+	report := files.Examine(d.now, members, places)
+	for _, f := range report.Faults {
+		grade := gradeBad
+		if f.Mild {
+			grade = gradeNote
+		}
+		d.add(grade, "TLS", f.Err.Error(), f.Todo)
+	}
+	if len(report.Faults) == 0 {
+		d.add(gradeGood, "TLS", fmt.Sprintf("certificate until %s, for %s", report.Ends.Format(time.DateOnly), strings.Join(report.Names, ", ")), "")
+	}
 }
 
 func (d *doctor) kernel() {

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -157,6 +158,35 @@ func TestDoctor(t *testing.T) {
 	says(t, dir, fmt.Sprint("doctor --dir a --memory elsewhere --port ", basePort()), 0, "ok +memory +elsewhere has .*FileShared")
 	says(t, dir, fmt.Sprint("doctor --dir a --memory new --arena 900000TiB --port ", basePort()), 1, "BAD +data folder .*a node takes", "another --memory")
 	says(t, dir, fmt.Sprint("doctor --dir a --memory /dev/dax99.0 --port ", basePort()), 1, "BAD +memory .*dax99.0")
+
+	// Certificates.
+	for _, name := range []string{"own", "foreign"} {
+		if _, err := certs.Create(filepath.Join(dir, name), []string{"localhost", "127.0.0.1"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tls := func(fabric, node, ca string) string {
+		return fmt.Sprintf("doctor --dir a --arena 16MiB --fabric %s --tls-cert %s/node.crt --tls-key %s/node.key --tls-ca %s/ca.crt --port %d", fabric, node, node, ca, basePort())
+	}
+	members := fmt.Sprintf(" --peers localhost:%d,other:1", basePort()+100)
+	says(t, dir, tls("tcp", "own", "own")+members, 0, "ok +TLS +certificate until 2[0-9-]+, for localhost, 127.0.0.1\n")
+	says(t, dir, tls("tcp", "own", "foreign")+members, 1, "BAD +TLS +--tls-cert own/node.crt is not signed by the authority in --tls-ca foreign/ca.crt", "-> name the ca.crt")
+	says(t, dir, tls("shm", "own", "foreign"), 0, "note +TLS .*not signed by")
+	says(t, dir, tls("tcp", "own", "own")+fmt.Sprintf(" --id 1 --peers other:1,127.0.0.2:%d", basePort()+100), 1,
+		"BAD +TLS .*not good for the host in this node's entry in --peers, 127.0.0.2", "-> move .* whale cert --dir own --host localhost,127.0.0.1,127.0.0.2;")
+	says(t, dir, tls("tcp", "own", "own")+members+fmt.Sprint(" --fabric-listen 127.0.0.3:", basePort()+100), 0, "note +TLS .*not good for the host in --fabric-listen 127.0.0.3")
+	says(t, dir, "doctor --dir a --arena 16MiB --tls-cert own/node.crt --tls-key own/node.key --tls-ca own/ca.crt --listen 127.0.0.4:0", 0, "note +TLS .*not good for the host in --listen")
+	says(t, dir, tls("shm", "none", "own"), 1, "BAD +TLS +--tls-cert none/node.crt, --tls-key none/node.key: .*no such file", "-> name a certificate")
+	for years, want := range map[int]string{4: "ok certificate until", 5: "note --tls-cert .* ends on", 6: "BAD --tls-cert .* has ended on .*whale cert --dir .*own --host localhost,127.0.0.1;"} {
+		own := filepath.Join(dir, "own")
+		d := doctor{now: time.Now().AddDate(years, 0, -7), settings: &config.Settings{Port: 7001, TLSCert: filepath.Join(own, certs.NodeCert), TLSKey: filepath.Join(own, certs.NodeKey), TLSCA: filepath.Join(own, certs.CACert)}}
+		d.certificates()
+		if f := d.findings[0]; len(d.findings) != 1 || !regexp.MustCompile(want).MatchString(f.grade+" "+f.found+" "+f.todo) {
+			t.Errorf("after %d years: %v, want %q", years, d.findings, want)
+		}
+	}
+	os.Chmod(filepath.Join(dir, "own", "node.key"), 0o640)
+	says(t, dir, tls("shm", "own", "own"), 1, "BAD +TLS +--tls-key own/node.key .*mode 0640", "-> .*chmod 600 own/node.key")
 
 	// Another machine.
 	root := t.TempDir()
