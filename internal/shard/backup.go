@@ -94,6 +94,14 @@ type lateBytes struct {
 
 const lateAfter = int64(10 * time.Millisecond)
 
+// wake is when to look; 0: whatever is there to wait for wakes the loop itself. What does not come wakes nobody.
+func (l *lateBytes) wake() int64 {
+	if l.asked {
+		return 0
+	}
+	return l.look
+}
+
 // fetchMissing asks P for bytes when more than half of the pending table waits for them and none have come for a while:
 // whoever was to forward them is stuck. While they do come, even if too slowly, P has nothing to do with it: the table
 // fills up, and that holds it back.

@@ -237,6 +237,7 @@ func (e *Engine) Wake() int64 {
 	at(e.nextExpiry())
 	at(e.dirty.deadline())
 	at(e.relay.deadline())
+	at(e.late.wake())
 	if e.change.phase == fencing || e.change.phase == revoking {
 		at(e.now + int64(time.Millisecond)) // an operation in flight tells nobody that it has landed
 	}
@@ -273,6 +274,7 @@ func (e *Engine) stop(err error) {
 	e.serving.Store(0)
 	e.endLeases()
 	e.view = nil
+	e.late = lateBytes{}
 	e.change.phase = idle
 	e.event("the shard is not served: " + err.Error())
 	for _, q := range [...]*queue[*Request]{&e.queue, &e.away} {
