@@ -109,9 +109,6 @@ func (f *serveFlags) run(cmd *cobra.Command) error {
 			observe(s)
 		}
 	}
-	if err := shortSlices(); err != nil {
-		f.cfg.Log.Warn("the kernel refuses short time slices; with few processors, replies will take longer now and then", "error", err)
-	}
 	n, err := node.Open(f.cfg)
 	if err != nil {
 		return err

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // voluntarySwitches is how often the threads of a process went to sleep so far.
@@ -53,29 +51,6 @@ func cpuTime(t testing.TB, pid int) time.Duration {
 	}
 	const tick = 10 * time.Millisecond // USER_HZ is 100 on every Linux that Go runs on
 	return time.Duration(user+system) * tick
-}
-
-// Every thread of every node has short time slices, also those that were started later.
-func TestNodesHaveShortSlices(t *testing.T) {
-	if external != nil {
-		t.Skip("needs the processes")
-	}
-	if attr, err := unix.SchedGetAttr(0, 0); err != nil || attr.Runtime == 0 {
-		t.Skip("this kernel has no time slices that can be asked for; Linux 6.12 has")
-	}
-	c := newCluster(t)
-	for _, pid := range c.pids() {
-		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*", pid))
-		if err != nil || len(threads) < 4 {
-			t.Fatal(threads, err)
-		}
-		for _, thread := range threads {
-			tid, _ := strconv.Atoi(filepath.Base(thread))
-			if attr, err := unix.SchedGetAttr(tid, 0); err != unix.ESRCH && (err != nil || attr.Runtime != 200_000) {
-				t.Errorf("thread %d of node %d: %+v, %v; want slices of 200 us", tid, pid, attr, err)
-			}
-		}
-	}
 }
 
 // One-sidedness, observed: a million writes at the primary, each waited for, and the backups sleep through them. What

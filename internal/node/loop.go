@@ -9,6 +9,7 @@ import (
 	"whale/fabric"
 	"whale/internal/command"
 	"whale/internal/poller"
+	"whale/internal/shard"
 	"whale/pmem"
 )
 
@@ -52,7 +53,8 @@ type loop struct {
 	shakers    shakers
 	maxClients int
 	nextID     uint64
-	squeezed   bool  // the last attempt to accept failed, and the log says so
+	squeezed   bool // the last attempt to accept failed, and the log says so
+	manners    manners
 	crowded    int64 // out of descriptors: nothing is accepted before this time; 0: not so
 
 	reactors []*reactor  // by id; [0] is the loop itself
@@ -102,9 +104,8 @@ func (l *loop) round(now int64) (busy bool, err error) {
 		if busy = l.engine.Step(now); !busy {
 			break
 		}
-		if l.engine.Unhurried() {
-			// On a machine with few processors, P and its clients may be waiting for this one.
-			unix.RawSyscall(unix.SYS_SCHED_YIELD, 0, 0, 0)
+		if u := l.engine.Urgency(); u != shard.Urgent {
+			l.manners.stepAside(u)
 		}
 	}
 	for _, member := range l.engine.Lost() {
@@ -319,7 +320,7 @@ func (l *loop) welcome(fd int, from unix.Sockaddr) {
 
 // newLoop makes the loop and its reactors. listener is its own from now on, if there is no error.
 func newLoop(cfg *Config, engine Engine, parker parker, s *server, listener int) (_ *loop, err error) {
-	l := &loop{
+	l := &loop{manners: manners{log: cfg.Log},
 		engine: engine, fabric: parker, listener: listener, laddr: s.laddr, maxClients: cfg.MaxClients,
 		redial: func(int) {}, observe: cfg.Observe, replies: make([][]message, cfg.Threads),
 	}

@@ -23,7 +23,7 @@ type Engine interface {
 	TryRun(r *shard.Request) bool
 	Connected(member int, c fabric.Conn)
 	Step(now int64) (progress bool)
-	Unhurried() bool
+	Urgency() shard.Urgency
 	Wake() int64
 	Lost() []int
 	Status() shard.Status

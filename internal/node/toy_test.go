@@ -75,10 +75,10 @@ func (e *toy) get(look func() int) int {
 
 // parker
 
-func (e *toy) Arm() bool       { return true }
-func (e *toy) Disarm()         {}
-func (e *toy) Unhurried() bool { return false }
-func (e *toy) Doorbell() int   { return e.bell }
+func (e *toy) Arm() bool              { return true }
+func (e *toy) Disarm()                {}
+func (e *toy) Urgency() shard.Urgency { return shard.Urgent }
+func (e *toy) Doorbell() int          { return e.bell }
 func (e *toy) Wait(time.Duration) {
 	var count [8]byte
 	poller.Read(e.bell, count[:])

@@ -40,14 +40,24 @@ func (e *Engine) stepBackup() bool {
 	return e.forward(&e.queue, 0) || progress
 }
 
-// Unhurried says that nobody waits for this member: it is a backup that takes in what P sent, and no request is here. Its
-// driver may let others have the processor between two steps. A backup that is far behind is in a hurry: when the ring is
-// full, P waits for it.
-func (e *Engine) Unhurried() bool {
-	if e.primary() || e.view == nil || e.st.Drained()-e.st.Installed() >= e.log.Geometry().RingSlots/4 {
-		return false
+// Urgency is who waits for what a member does.
+type Urgency uint8
+
+const (
+	Urgent Urgency = iota // somebody does
+	Soon                  // nobody yet; but P will, when its ring is full of what this backup has not taken in
+	Later                 // nobody
+)
+
+// Urgency of the next step. If it is not urgent, the driver may let others have the processor first.
+func (e *Engine) Urgency() Urgency {
+	switch {
+	case e.primary() || e.view == nil || e.queue.len()+e.away.len()+e.dirty.len()+len(e.relay.waiting) > 0:
+		return Urgent
+	case e.st.Drained()-e.st.Installed() >= e.log.Geometry().RingSlots/4:
+		return Soon
 	}
-	return e.queue.len()+e.away.len()+e.dirty.len()+len(e.relay.waiting) == 0
+	return Later
 }
 
 // takeIn extends the log by records whose bytes have arrived, and makes them durable.
