@@ -31,7 +31,7 @@ func benchCmd() *cobra.Command {
 type benchFlags struct {
 	addrs, ops              []string
 	values, conns, pipeline []int
-	compare, noFill         bool
+	compare, noFill, secure bool
 	keys, rounds, workers   int
 	replicas                int
 	count, seed             uint64
@@ -64,14 +64,15 @@ each size of values and round. The runs alternate; medians are printed with thei
 		Example: `  whale bench redis --addr 127.0.0.1:7001
   whale bench redis --addr 127.0.0.1:6379 --op set,get,set+wait --conns 1,50 --csv out.csv
   whale bench redis --addr h0:7001 --tls-cert h1/node.crt --tls-key h1/node.key --tls-ca h1/ca.crt
-  whale bench redis --compare --rounds 5`,
+  whale bench redis --compare --rounds 5
+  whale bench redis --compare --fabric tcp --tls`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
 			defer stop()
 			cmd.SetContext(ctx)
 			if f.compare && f.tls.On() {
-				return errors.New("--compare starts the servers that it measures, without TLS: leave out --tls-cert, --tls-key and --tls-ca, or name running servers with --addr")
+				return errors.New("--compare starts the servers that it measures, and makes certificates for them with --tls: leave out --tls-cert, --tls-key and --tls-ca, or name running servers with --addr")
 			}
 			if f.compare {
 				return f.runCompare(cmd)
@@ -103,8 +104,10 @@ each size of values and round. The runs alternate; medians are printed with thei
 	fl.Var(&f.arena, "arena", "--compare: memory of each node for records; it bounds the SETs of a run")
 	fl.StringVar(&f.dir, "dir", "", "--compare: folder below which a temporary one is made for all data (default: in memory if there is room)")
 	fl.StringVar(&f.fabric, "fabric", node.FabricSHM, "--compare: what connects Whale's nodes: shm or tcp")
+	fl.BoolVar(&f.secure, "tls", false, "--compare: with TLS for clients, between Redis's servers, and with --fabric tcp between Whale's; certificates are made for it")
 	fl.StringVar(&f.redisServer, "redis-server", "redis-server", "--compare: the redis-server to start")
 	cmd.MarkFlagsOneRequired("addr", "compare")
+	cmd.MarkFlagsMutuallyExclusive("addr", "tls")
 	for _, flag := range []string{"addr", "op", "count", "no-fill", "replicas"} {
 		cmd.MarkFlagsMutuallyExclusive("compare", flag)
 	}
@@ -149,7 +152,7 @@ func (f *benchFlags) runCompare(cmd *cobra.Command) error {
 		return fmt.Errorf("finding this program, to start a cluster with it: %w", err)
 	}
 	c := eval.Compare{
-		Whale: []string{self, "dev", "--fabric", f.fabric}, Network: f.fabric != node.FabricSHM, RedisServer: f.redisServer, Dir: f.dir, Arena: uint64(f.arena), Keys: f.keys, Values: f.values,
+		Whale: []string{self, "dev", "--fabric", f.fabric}, Network: f.fabric != node.FabricSHM, RedisServer: f.redisServer, Secure: f.secure, Dir: f.dir, Arena: uint64(f.arena), Keys: f.keys, Values: f.values,
 		Conns: f.conns, Pipelines: f.pipeline, Rounds: f.rounds, Duration: f.duration, Warmup: f.warmup, Workers: f.workers, Seed: f.seed,
 		Notes: cmd.ErrOrStderr(),
 	}

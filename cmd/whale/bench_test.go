@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"whale/internal/certs"
@@ -44,7 +45,8 @@ func TestBenchOfANodeWithTLS(t *testing.T) {
 	says(t, dir, bench+flags("own", "none"), 1, "--tls-ca none/ca.crt: .*no such file")
 	says(t, dir, bench+" --tls-cert own/node.crt", 1, "is missing: TLS needs --tls-cert, --tls-key and --tls-ca")
 	says(t, dir, bench, 1, "if it speaks TLS, give --tls-cert, --tls-key and --tls-ca")
-	says(t, dir, "bench redis --compare"+flags("own", "own"), 1, "--compare starts the servers .* leave out --tls-cert")
+	says(t, dir, "bench redis --compare"+flags("own", "own"), 1, "--compare starts the servers .* --tls: leave out --tls-cert")
+	says(t, dir, bench+" --tls", 1, "addr tls")
 
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -57,4 +59,31 @@ func TestBenchOfANodeWithTLS(t *testing.T) {
 		}
 	}()
 	says(t, dir, "bench redis --addr "+l.Addr().String()+flags("own", "own"), 1, "does not speak TLS .*leave out --tls-cert")
+}
+
+// TestDevWithTLS: a cluster with TLS everywhere, in which a write at one node is read at another; what it prints to try
+// names the certificates.
+func TestDevWithTLS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts real processes")
+	}
+	dir := t.TempDir()
+	if _, err := certs.Create(filepath.Join(dir, "certs"), []string{"127.0.0.1"}); err != nil {
+		t.Fatal(err)
+	}
+	port := basePort() + 20
+	tls := " --tls-cert certs/node.crt --tls-key certs/node.key --tls-ca certs/ca.crt"
+	var s screen
+	dev := whale(t, dir, strings.Fields(fmt.Sprintf("dev --fabric tcp --nodes 2 --arena 16MiB --dir d --port %d%s", port, tls))...)
+	dev.Stdout, dev.Stderr = &s, &s
+	if err := dev.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { dev.Process.Signal(syscall.SIGTERM); dev.Wait() })
+	s.await(t, fmt.Sprintf("redis-cli --tls --cert certs/node.crt --key certs/node.key --cacert certs/ca.crt -p %d GET greeting", port+1))
+	// The keys are set at one node, and read at both.
+	bench := fmt.Sprintf("bench redis --addr 127.0.0.1:%d,127.0.0.1:%d --op get --keys 50 --value 64 --conns 4 --pipeline 1 --count 400", port, port+1)
+	says(t, dir, bench+tls, 0, fmt.Sprintf("whale .* at 127.0.0.1:%d", port+1), "2 servers +GET")
+	says(t, dir, bench, 1, "if it speaks TLS, give --tls-cert")
+	says(t, dir, "dev --dir other --tls-cert certs/node.crt", 1, "--tls-key is missing")
 }

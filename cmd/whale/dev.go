@@ -32,12 +32,19 @@ started again. Ctrl-C stops everything; the data stays in --dir and is there aga
 All copies are on this one machine: they survive the end of processes, not that of the machine.`,
 		Example: `  whale dev
   whale dev --fabric tcp
+  whale cert --dir certs --host localhost,127.0.0.1
+  whale dev --fabric tcp --tls-cert certs/node.crt --tls-key certs/node.key --tls-ca certs/ca.crt
   whale dev --nodes 5 --port 7101 --dir ./five --arena 256MiB`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			self, err := os.Executable()
 			if err != nil {
 				return err
+			}
+			if cfg.TLS.On() { // before three nodes say it
+				if _, err := cfg.TLS.Load(); err != nil {
+					return err
+				}
 			}
 			cfg.Program = []string{self, "serve"}
 			cfg.Out = cmd.OutOrStdout()
@@ -58,6 +65,9 @@ All copies are on this one machine: they survive the end of processes, not that 
 	fl.IntVar(&cfg.Port, "port", 7001, "node i serves Redis clients on port+i")
 	fl.StringVar(&cfg.Dir, "dir", "./whale-data", "where the nodes keep their data, a folder each")
 	fl.StringVar(&cfg.Fabric, "fabric", node.FabricSHM, fmt.Sprintf("what connects the nodes: shm, tcp or verbs; over the latter two, node i listens for the others on port+%d+i", dev.FabricOffset))
+	fl.StringVar(&cfg.TLS.Cert, "tls-cert", "", "certificate of all nodes, for 127.0.0.1: turns TLS on for Redis clients, and between nodes with --fabric tcp; whale cert makes it")
+	fl.StringVar(&cfg.TLS.Key, "tls-key", "", "the key of --tls-cert, mode 0600")
+	fl.StringVar(&cfg.TLS.CA, "tls-ca", "", "certificate of the authority that clients' and nodes' certificates must be signed by")
 	fl.Var(&arena, "arena", "memory of each node for records (default: that of the existing data, or 1GiB)")
 	fl.DurationVar(&timeout, "timeout", node.DefaultCommandTimeout, "a command that is not done by then fails")
 	fl.StringVar(&policy, "policy", "mirror", "what is durable where before a write is acknowledged: mirror, metadata or all")

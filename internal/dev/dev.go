@@ -19,6 +19,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"whale/internal/certs"
 	"whale/internal/node"
 )
 
@@ -26,9 +27,10 @@ import (
 type Config struct {
 	Program []string // what runs a node: program and first arguments; flags are added
 	Nodes   int
-	Port    int    // node i serves Redis clients on Port+i
-	Dir     string // a folder for each node is made in it
-	Fabric  string // what connects the nodes, as node.Config has it; over TCP, node i listens for the others on Port+FabricOffset+i
+	Port    int         // node i serves Redis clients on Port+i
+	Dir     string      // a folder for each node is made in it
+	Fabric  string      // what connects the nodes, as node.Config has it; over TCP, node i listens for the others on Port+FabricOffset+i
+	TLS     certs.Files // for clients and, over TCP, for the other nodes; empty: none. All nodes have the same
 	Flags   []string
 	Out     io.Writer // for people
 
@@ -126,13 +128,21 @@ func Start(ctx context.Context, cfg Config) (_ *Cluster, err error) {
 	for i := range cfg.Nodes {
 		args := append(append([]string{}, cfg.Program...), "--id", strconv.Itoa(i), "--fabric", cfg.Fabric,
 			"--peers", strings.Join(peers, ","), "--dir", folders[i], "--listen", c.address(i), "--secret", secret, "--admin", "127.0.0.1:0")
-		m := &member{id: i, args: append(args, cfg.Flags...), folder: folders[i], stopLimit: cfg.StopLimit, events: c.events}
+		m := &member{id: i, args: append(append(args, flags(cfg.TLS)...), cfg.Flags...), folder: folders[i], stopLimit: cfg.StopLimit, events: c.events}
 		c.nodes = append(c.nodes, m)
 		if err := m.start(); err != nil {
 			return nil, err
 		}
 	}
 	return c, c.awaitReady(ctx)
+}
+
+// flags are those of a node with TLS.
+func flags(t certs.Files) []string {
+	if !t.On() {
+		return nil
+	}
+	return []string{"--tls-cert", t.Cert, "--tls-key", t.Key, "--tls-ca", t.CA}
 }
 
 func (c *Cluster) address(i int) string { return "127.0.0.1:" + strconv.Itoa(c.cfg.Port+i) }
@@ -248,9 +258,13 @@ func (c *Cluster) Table() {
 		fmt.Fprintf(w, "%d\t%s\t%s\t%d\thttp://%s/metrics\t%s\n", i, c.address(i), m.state.Role, m.pid(), m.state.Admin, m.folder)
 	}
 	w.Flush()
+	client := "redis-cli"
+	if t := c.cfg.TLS; t.On() {
+		client += fmt.Sprintf(" --tls --cert %s --key %s --cacert %s", t.Cert, t.Key, t.CA)
+	}
 	c.say("Whale: %d nodes, data in %s\n\n%s\nTry, in another terminal: what one node has acknowledged, every node answers.\n\n"+
-		"  redis-cli -p %d SET greeting hello\n  redis-cli -p %d GET greeting\n\nCtrl-C stops it.",
-		len(c.nodes), c.cfg.Dir, table.String(), c.cfg.Port, c.cfg.Port+len(c.nodes)-1)
+		"  %s -p %d SET greeting hello\n  %s -p %d GET greeting\n\nCtrl-C stops it.",
+		len(c.nodes), c.cfg.Dir, table.String(), client, c.cfg.Port, client, c.cfg.Port+len(c.nodes)-1)
 }
 
 // Run watches over the nodes until ctx ends, then stops them.

@@ -25,12 +25,12 @@ type whaleTrio struct {
 }
 
 // startWhale starts one by the command argv ("whale dev") and waits until it serves.
-func startWhale(ctx context.Context, argv []string, parent string, arena uint64) (*whaleTrio, error) {
+func startWhale(ctx context.Context, argv []string, parent string, arena uint64, t *TLS) (*whaleTrio, error) {
 	base, err := freePorts(3)
 	if err != nil {
 		return nil, err
 	}
-	w := &whaleTrio{dir: filepath.Join(parent, fmt.Sprintf("whale-%d", base))}
+	w := &whaleTrio{tls: t, dir: filepath.Join(parent, fmt.Sprintf("whale-%d", base))}
 	if err := os.Mkdir(w.dir, 0o700); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -16,6 +18,9 @@ type Compare struct {
 	Whale       []string // the command that starts a cluster, without its other flags: PATH dev --fabric NAME
 	Network     bool     // it connects the nodes by sockets, as Redis does: there are other targets then
 	RedisServer string   // name or path
+	// Secure: clients speak TLS to both, Redis's replicas to their primary, and over TCP Whale's nodes to each other, with
+	// certificates made for it, below the folder of the data.
+	Secure bool
 	// Dir is the folder below which a temporary one is made for data and logs of all of them, and removed; empty: in
 	// memory (/dev/shm) if there is room, for neither side is to be measured by its disk, else the system's default.
 	Dir       string
@@ -87,9 +92,17 @@ func (c *Compare) Run(ctx context.Context) (*Comparison, error) {
 			dir, bytesText(free), bytesText(c.disk()))
 	}
 	fmt.Fprintf(c.Notes, "data in %s\n", dir)
+	whale := c.Whale
+	if c.Secure {
+		if c.tls, err = selfSigned(filepath.Join(dir, "certs")); err != nil {
+			return nil, err
+		}
+		fmt.Fprintln(c.Notes, "TLS 1.3 for all clients, and between the servers as far as they speak over sockets")
+		whale = append(slices.Clone(whale), c.tls.flags("--tls-cert", "--tls-key", "--tls-ca")...)
+	}
 	out := &Comparison{samples: map[place]map[Series][]Sample{}, Values: c.Values, Conns: c.Conns, Pipelines: c.Pipelines, Network: c.Network}
 	for i, v := range c.Values {
-		if err := c.value(ctx, dir, i, v, limits[v], out); err != nil {
+		if err := c.value(ctx, dir, whale, i, v, limits[v], out); err != nil {
 			return nil, err
 		}
 	}
@@ -116,8 +129,8 @@ func freeBytes(dir string) (uint64, error) {
 }
 
 // value measures all cells of one size of values: one Redis for all rounds, a fresh Whale for each.
-func (c *Compare) value(ctx context.Context, dir string, index, value int, limit uint64, out *Comparison) error {
-	redis, err := startRedis(ctx, c.RedisServer, dir)
+func (c *Compare) value(ctx context.Context, dir string, whale []string, index, value int, limit uint64, out *Comparison) error {
+	redis, err := startRedis(ctx, c.RedisServer, dir, c.tls)
 	if err != nil {
 		return err
 	}
@@ -126,22 +139,22 @@ func (c *Compare) value(ctx context.Context, dir string, index, value int, limit
 		return fmt.Errorf("redis: %w", err)
 	}
 	for round := range c.Rounds {
-		if err := c.round(ctx, dir, redis, index*c.Rounds+round, value, limit, out); err != nil {
+		if err := c.round(ctx, dir, whale, redis, index*c.Rounds+round, value, limit, out); err != nil {
 			return fmt.Errorf("round %d: %w", round+1, err)
 		}
 	}
 	return nil
 }
 
-func (c *Compare) round(ctx context.Context, dir string, redis *redisTrio, step, value int, limit uint64, out *Comparison) error {
-	whale, err := startWhale(ctx, c.Whale, dir, c.Arena)
+func (c *Compare) round(ctx context.Context, dir string, argv []string, redis *redisTrio, step, value int, limit uint64, out *Comparison) error {
+	whale, err := startWhale(ctx, argv, dir, c.Arena, c.tls)
 	if err != nil {
 		return err
 	}
 	defer whale.stop()
 	if step == 0 {
 		for _, addr := range redis.addrs {
-			id, err := Identify(addr, redis.tls)
+			id, err := Identify(addr, c.tls)
 			if err != nil {
 				return err
 			}

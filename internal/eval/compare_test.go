@@ -27,11 +27,13 @@ func standIn(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "dev")
 	script := `#!/bin/sh
-while [ $# -gt 0 ]; do case $1 in --port) port=$2;; --dir) dir=$2;; esac; shift; done
+while [ $# -gt 0 ]; do case $1 in --port) port=$2;; --dir) dir=$2;; --tls-cert) cert=$2;; --tls-key) key=$2;; --tls-ca) ca=$2;; esac; shift; done
 trap 'kill $(cat $dir/*/pid); wait; exit 0' TERM
 for i in 0 1 2; do
 	mkdir $dir/$i
-	set -- --port $((port+i)) --bind 127.0.0.1 --dir $dir/$i --pidfile $dir/$i/pid --save "" --appendonly no --repl-diskless-sync-delay 0
+	set -- --port $((port+i))
+	[ -z "$cert" ] || set -- --port 0 --tls-port $((port+i)) --tls-replication yes --tls-cert-file $cert --tls-key-file $key --tls-ca-cert-file $ca
+	set -- "$@" --bind 127.0.0.1 --dir $dir/$i --pidfile $dir/$i/pid --save "" --appendonly no --repl-diskless-sync-delay 0
 	[ $i = 0 ] || set -- "$@" --replicaof "127.0.0.1 $port"
 	redis-server "$@" &
 done
@@ -66,6 +68,7 @@ func TestCompareMeasuresEveryCellAndCleansUp(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts six servers")
 	}
+	t.Parallel()
 	needRedis(t)
 	c := testComparison(t)
 	got, err := c.Run(t.Context())
@@ -92,10 +95,45 @@ func TestCompareMeasuresEveryCellAndCleansUp(t *testing.T) {
 	}
 }
 
+// TestCompareWithTLS: whoever asks one of its servers without TLS is not answered, and all cells are measured.
+func TestCompareWithTLS(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts six servers")
+	}
+	t.Parallel()
+	needRedis(t)
+	redisWithTLS(t, certificate(t, "127.0.0.1")) // or skips
+	var notes strings.Builder
+	c := testComparison(t)
+	c.Secure, c.Notes, c.Conns, c.Pipelines = true, &notes, []int{2}, []int{16}
+	asked := 0
+	c.Progress = progressFunc(func(int) {
+		for _, word := range strings.Fields(notes.String()) {
+			if addr, found := strings.CutPrefix(word, "127.0.0.1:"); found {
+				asked++
+				if _, err := Identify("127.0.0.1:"+strings.TrimSuffix(addr, ","), nil); err == nil {
+					t.Errorf("%s answers without TLS", word)
+				}
+			}
+		}
+	})
+	got, err := c.Run(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rows := got.Rows(); len(rows) != len(seriesOrder) || asked < 6 {
+		t.Errorf("%d rows, want one of each of 6 series; %d servers were asked", len(rows), asked)
+	}
+	if left, _ := os.ReadDir(c.Dir); len(left) != 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 func TestInterruptedCompareEndsWhatItStarted(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts six servers")
 	}
+	t.Parallel()
 	needRedis(t)
 	c := testComparison(t)
 	c.Duration = time.Hour

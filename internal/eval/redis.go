@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -22,7 +23,7 @@ type redisTrio struct {
 }
 
 // startRedis starts one and waits until both replicas follow.
-func startRedis(ctx context.Context, binary, parent string) (*redisTrio, error) {
+func startRedis(ctx context.Context, binary, parent string, t *TLS) (*redisTrio, error) {
 	path, err := exec.LookPath(binary)
 	if err != nil {
 		return nil, fmt.Errorf("%w: install redis-server (Debian: apt-get install redis-server), or name it with --redis-server", err)
@@ -31,7 +32,7 @@ func startRedis(ctx context.Context, binary, parent string) (*redisTrio, error) 
 	if err != nil {
 		return nil, err
 	}
-	r := &redisTrio{dir: filepath.Join(parent, fmt.Sprintf("redis-%d", base))}
+	r := &redisTrio{tls: t, dir: filepath.Join(parent, fmt.Sprintf("redis-%d", base))}
 	for i := range 3 {
 		// A folder each: a replica leaves the snapshot that it was sent, which another server would load at its start.
 		dir := filepath.Join(r.dir, strconv.Itoa(i))
@@ -39,12 +40,17 @@ func startRedis(ctx context.Context, binary, parent string) (*redisTrio, error) 
 			r.stop()
 			return nil, err
 		}
-		argv := []string{
-			path, "--port", strconv.Itoa(base + i), "--bind", "127.0.0.1", "--dir", dir, "--daemonize", "no",
+		port := []string{"--port", strconv.Itoa(base + i)}
+		if t != nil {
+			port = append([]string{"--port", "0", "--tls-port", strconv.Itoa(base + i), "--tls-replication", "yes"}, t.flags("--tls-cert-file", "--tls-key-file", "--tls-ca-cert-file")...)
+		}
+		argv := append([]string{path}, port...)
+		argv = append(argv,
+			"--bind", "127.0.0.1", "--dir", dir, "--daemonize", "no",
 			"--save", "", "--appendonly", "no", "--repl-diskless-sync", "yes", "--repl-diskless-sync-delay", "0",
 			// A replica that falls behind for a while is not cut off: it would have to begin anew in the middle of a run.
 			"--client-output-buffer-limit", "replica 0 0 0",
-		}
+		)
 		if i > 0 {
 			argv = append(argv, "--replicaof", "127.0.0.1 "+strconv.Itoa(base))
 		}
@@ -58,6 +64,9 @@ func startRedis(ctx context.Context, binary, parent string) (*redisTrio, error) 
 	}
 	if err := await(ctx, 30*time.Second, r.check); err != nil {
 		r.stop()
+		if strings.Contains(err.Error(), "tls-port") {
+			err = fmt.Errorf("%w\nthis redis-server was built without TLS: name another with --redis-server", err)
+		}
 		return nil, err
 	}
 	return r, nil

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +36,19 @@ func NewTLS(f certs.Files) (*TLS, error) {
 		return nil, err
 	}
 	return &TLS{files: f, config: config, limit: dialLimit}, nil
+}
+
+// selfSigned makes certificates for servers and clients of this machine in a folder.
+func selfSigned(dir string) (*TLS, error) {
+	if _, err := certs.Create(dir, []string{"127.0.0.1"}); err != nil {
+		return nil, err
+	}
+	return NewTLS(certs.Files{Cert: filepath.Join(dir, certs.NodeCert), Key: filepath.Join(dir, certs.NodeKey), CA: filepath.Join(dir, certs.CACert)})
+}
+
+// flags name the files to a server, whose flags are called so.
+func (t *TLS) flags(cert, key, ca string) []string {
+	return []string{cert, t.files.Cert, key, t.files.Key, ca, t.files.CA}
 }
 
 // to is the configuration for one server.
