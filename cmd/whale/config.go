@@ -21,7 +21,7 @@ func configCmd() *cobra.Command {
   whale config --config node.toml --threads 4`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := s.Load(cmd.Flags(), os.LookupEnv); err != nil {
+			if err := s.Load(cmd.Flags(), os.Environ()); err != nil {
 				return err
 			}
 			return s.Write(cmd.OutOrStdout())

@@ -35,7 +35,7 @@ would not accept its certificate.`,
   whale doctor --dir data --listen h0:7001 --tls-cert h0/node.crt --tls-key h0/node.key --tls-ca h0/ca.crt`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := s.Load(cmd.Flags(), os.LookupEnv); err != nil {
+			if err := s.Load(cmd.Flags(), os.Environ()); err != nil {
 				return err
 			}
 			d := doctor{settings: &s, root: "/", now: time.Now()}

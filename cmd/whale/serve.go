@@ -65,7 +65,7 @@ first (damaged data, a wrong setting).`,
 }
 
 func (f *serveFlags) run(cmd *cobra.Command) error {
-	err := f.settings.Load(cmd.Flags(), os.LookupEnv)
+	err := f.settings.Load(cmd.Flags(), os.Environ())
 	if err == nil {
 		f.cfg, err = nodeConfig(&f.settings)
 		f.cfg.File = cmp.Or(cmd.Flag(config.FileFlag).Value.String(), os.Getenv(config.Env(config.FileFlag)))

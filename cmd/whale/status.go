@@ -46,7 +46,7 @@ not every member serves.`,
   whale status --config node.toml`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := s.Load(cmd.Flags(), os.LookupEnv); err != nil {
+			if err := s.Load(cmd.Flags(), os.Environ()); err != nil {
 				return err
 			}
 			c := clusterStatus{limit: 3 * time.Second, password: s.Password}

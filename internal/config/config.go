@@ -103,15 +103,20 @@ func (s *Settings) Bind(fs *pflag.FlagSet) {
 }
 
 // Load completes settings whose flags have been parsed by fs, which [Settings.Bind] made, with those of the environment
-// (lookup is [os.LookupEnv]) and of the file that --config or WHALE_CONFIG names. All of them are checked, also those that
-// a flag overrides. An error names the file and line, or the variable, and the setting.
-func (s *Settings) Load(fs *pflag.FlagSet, lookup func(string) (string, bool)) error {
+// (as [os.Environ] has it) and of the file that --config or WHALE_CONFIG names. All of them are checked, also those that
+// a flag overrides, and a WHALE_* that is no setting is an error. An error names the file and line, or the variable, and the
+// setting.
+func (s *Settings) Load(fs *pflag.FlagSet, environ []string) error {
 	path, err := fs.GetString(FileFlag)
 	if err != nil {
 		return err
 	}
-	if env, ok := lookup(Env(FileFlag)); ok && path == "" {
-		path = env
+	env, err := ours(environ)
+	if err != nil {
+		return err
+	}
+	if name, ok := env[Env(FileFlag)]; ok && path == "" {
+		path = name
 	}
 	var t Settings
 	below := pflag.NewFlagSet("", pflag.ContinueOnError)
@@ -123,7 +128,7 @@ func (s *Settings) Load(fs *pflag.FlagSet, lookup func(string) (string, bool)) e
 		}
 	}
 	for _, key := range Keys() {
-		if text, ok := lookup(key.Env); ok {
+		if text, ok := env[key.Env]; ok {
 			if err := set(below.Lookup(key.Name), text); err != nil {
 				return fmt.Errorf("%s=%q in the environment: %w", key.Env, text, err)
 			}
@@ -147,6 +152,29 @@ func (s *Settings) Load(fs *pflag.FlagSet, lookup func(string) (string, bool)) e
 		s.Listen = ""
 	}
 	return nil
+}
+
+// forTests are how the variables begin that the project's own tests have: a node that they start may inherit them.
+var forTests = []string{"WHALE_E2E", "WHALE_EVAL_", "WHALE_MIRROR_", "WHALE_SHM_", "WHALE_SIM", "WHALE_TEST_", "WHALE_VERBS_"}
+
+// ours are the settings in an environment.
+func ours(environ []string) (map[string]string, error) {
+	known := map[string]bool{Env(FileFlag): true}
+	for _, key := range Keys() {
+		known[key.Env] = true
+	}
+	found := map[string]string{}
+	for _, entry := range environ {
+		name, text, _ := strings.Cut(entry, "=")
+		ofTests := func(prefix string) bool { return strings.HasPrefix(name, prefix) }
+		switch {
+		case known[name]:
+			found[name] = text
+		case strings.HasPrefix(name, "WHALE_") && !slices.ContainsFunc(forTests, ofTests):
+			return nil, fmt.Errorf("%s=%q in the environment: there is no such setting; whale config prints all there are", name, text)
+		}
+	}
+	return found, nil
 }
 
 // set replaces the value that the flag has.

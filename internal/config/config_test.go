@@ -28,7 +28,11 @@ func load(t *testing.T, file string, env map[string]string, flags ...string) (Se
 	if err := fs.Parse(flags); err != nil {
 		t.Fatal(err)
 	}
-	err := s.Load(fs, func(name string) (string, bool) { v, ok := env[name]; return v, ok })
+	environ := []string{"HOME=/", "WHALE_E2E=long", "WHALEBONE=1"}
+	for name, text := range env {
+		environ = append(environ, name+"="+text)
+	}
+	err := s.Load(fs, environ)
 	return s, err
 }
 
@@ -83,6 +87,8 @@ func TestErrors(t *testing.T) {
 	}{
 		{"threads = 2\n\n  thread = 3\n", nil, `node.toml:3: unknown setting "thread"; whale config prints all there are`},
 		{"threads = 2\nconfig = 'x'", nil, `node.toml:2: unknown setting "config"`},
+		{"", map[string]string{"WHALE_POLICI": "all"}, `WHALE_POLICI="all" in the environment: there is no such setting; whale config prints all there are`},
+		{"", map[string]string{"WHALE_": ""}, `WHALE_="" in the environment: there is no such setting`},
 		{"threads = 2\n[whale]\nid = 1", nil, `node.toml:2: unknown setting "whale"`},
 		{"threads = 2\n\"thr ead\" = 3\n", nil, `node.toml:2: unknown setting "thr ead"`},
 		{"\n\ntimeout = 7", nil, "node.toml:3: timeout: expected a value of the type duration, not 7"},

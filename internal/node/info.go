@@ -131,6 +131,7 @@ func (s *server) infoReplication(f *fields, st *shard.Status) {
 		f.add("slave_read_only", 0) // writes are taken, and forwarded
 		f.add("slave_repl_offset", st.Installed)
 		f.add("master_repl_offset", st.Stable)
+		s.infoPositions(f, st)
 		return
 	}
 	f.add("role", "master")
@@ -145,11 +146,21 @@ func (s *server) infoReplication(f *fields, st *shard.Status) {
 	}
 	f.add("connected_slaves", up)
 	f.add("master_repl_offset", st.End)
-	infoLags(f, st)
+	s.infoPositions(f, st)
 }
 
-// infoLags says for each backup how many records it is behind the primary's log.
-func infoLags(f *fields, st *shard.Status) {
+// infoPositions are the positions that whale status explains, and at P what of the log each member lacks.
+func (s *server) infoPositions(f *fields, st *shard.Status) {
+	lags := s.loop.engine.Lags(monotonic())
+	position := func(seq uint64, l *shard.Lag) string {
+		return fmt.Sprintf("record=%d,lag_records=%d,lag_bytes=%d,lag_ms=%.1f", seq, l.Records, l.Bytes, float64(l.Time.Microseconds())/1000)
+	}
+	f.add("prepared", fmt.Sprintf("record=%d", st.End))
+	f.add("stable", position(st.Stable, &lags.Stable))
+	if !s.primary {
+		return
+	}
+	f.add("everywhere", position(st.Every, &lags.Everywhere))
 	behind := func(seq uint64) uint64 { return st.End - min(seq, st.End) }
 	for _, m := range st.Members {
 		if m.Self {
@@ -159,8 +170,9 @@ func infoLags(f *fields, st *shard.Status) {
 		if m.Connected {
 			connected = 1
 		}
-		f.add("member"+strconv.Itoa(m.ID), fmt.Sprintf("connected=%d,drained_lag_records=%d,durable_lag_records=%d,forwarded_lag_records=%d,folder=%s",
-			connected, behind(m.Drained), behind(m.Durable), behind(m.Forwarded), m.Name))
+		durable := &lags.Members[m.ID].Durable
+		f.add("member"+strconv.Itoa(m.ID), fmt.Sprintf("connected=%d,drained_lag_records=%d,durable_lag_records=%d,durable_lag_bytes=%d,durable_lag_ms=%.1f,forwarded_lag_records=%d,name=%s",
+			connected, behind(m.Drained), durable.Records, durable.Bytes, float64(durable.Time.Microseconds())/1000, behind(m.Forwarded), m.Name))
 	}
 }
 

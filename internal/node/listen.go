@@ -28,7 +28,7 @@ func CheckListen(addr string, insecure bool) error {
 func resolve(addr string) (netip.AddrPort, error) {
 	tcp, err := net.ResolveTCPAddr("tcp", addr)
 	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("listen address %q: %w; expected host:port, as in 127.0.0.1:7001", addr, err)
+		return netip.AddrPort{}, fmt.Errorf("--listen %q (or --port): %w; expected host:port, as in 127.0.0.1:7001", addr, err)
 	}
 	ap := tcp.AddrPort()
 	if !ap.Addr().IsValid() { // ":7001"

@@ -199,7 +199,7 @@ func (cfg *Config) setDefaults() error {
 		return fmt.Errorf("--threads %d: expected 1 to %d", cfg.Threads, MaxThreads)
 	}
 	if cfg.Mirrors < 0 || cfg.Mirrors > 1 && cfg.Mirrors >= len(cfg.Peers) {
-		return fmt.Errorf("%d mirrors of %d members: at most all others can be mirrors", cfg.Mirrors, len(cfg.Peers))
+		return fmt.Errorf("--mirrors %d: there are %d members in --peers, so expected 0 to %d", cfg.Mirrors, len(cfg.Peers), max(len(cfg.Peers)-1, 1))
 	}
 	if cfg.Protocol == "" {
 		cfg.Protocol = "whale"

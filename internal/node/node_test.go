@@ -183,7 +183,7 @@ func TestClusterServesAtEveryNode(t *testing.T) {
 			t.Errorf("ROLE at a backup: %q", role)
 		}
 		info := c.dial(0).do("INFO")
-		for _, want := range []string{"role:master", "connected_slaves:2", "member1:connected=1,drained_lag_records=", "whale_writable:1", "db0:keys=", "process_id:" + fmt.Sprint(os.Getpid())} {
+		for _, want := range []string{"role:master", "connected_slaves:2", "member1:connected=1,drained_lag_records=", "\r\nprepared:record=", "\r\nstable:record=", "\r\neverywhere:record=", ",lag_bytes=", ",durable_lag_ms=", "whale_writable:1", "db0:keys=", "process_id:" + fmt.Sprint(os.Getpid())} {
 			if !strings.Contains(info, want) {
 				t.Errorf("INFO has no %q:\n%s", want, info)
 			}

@@ -276,6 +276,13 @@ func TestComplaintIsMadeOnce(t *testing.T) {
 	if n := said(); n != 2 {
 		t.Errorf("two old troubles: %d lines, want 2", n)
 	}
+	for port := range 20 {
+		c.report(fmt.Errorf("127.0.0.1:%d: garbage", 40000+port))
+		c.report(errors.New("timed out"))
+	}
+	if n := said(); n != 1 {
+		t.Errorf("one stranger again and again, between what was said: %d lines, want 1", n)
+	}
 	c.over()
 	c.over()
 	if n := said(); n != 1 {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"regexp"
+	"slices"
 	"sync"
 	"time"
 
@@ -153,28 +155,36 @@ func (e *secretError) Error() string {
 }
 func (e *secretError) Unwrap() error { return e.err }
 
-// complaint logs a trouble that repeats: once for each different text, and not while it is young.
+// complaint logs a trouble that repeats: once for each different text (ports aside, of which a stranger has a new one each
+// time), as far as it remembers them, and not while it is young.
 type complaint struct {
 	log   *slog.Logger
 	what  string
 	args  []any
 	since time.Time
-	said  string
+	said  []string // the latest
 }
+
+// remembered is how many texts a complaint remembers.
+const remembered = 8
+
+var ports = regexp.MustCompile(`:[0-9]+\b`)
 
 func (c *complaint) report(err error) {
 	text := err.Error()
 	var now *refusal
-	if text == c.said || time.Since(c.since) < patience && !errors.As(err, &now) {
+	same := ports.ReplaceAllString(text, "")
+	if slices.Contains(c.said, same) || time.Since(c.since) < patience && !errors.As(err, &now) {
 		return
 	}
-	c.said = text
+	c.said = append(c.said, same)
+	c.said = c.said[max(0, len(c.said)-remembered):]
 	c.log.Warn(c.what, append([]any{"error", text}, c.args...)...)
 }
 
 func (c *complaint) over() {
-	if c.said != "" {
-		c.said = ""
+	if len(c.said) > 0 {
+		c.said = nil
 		c.log.Info("connected after all", c.args...)
 	}
 }
