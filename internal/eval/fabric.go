@@ -266,7 +266,7 @@ func (i *initiator) latency(ctx context.Context, op fabric.Op, d time.Duration) 
 			warm = false
 			h.Reset()
 		}
-		if at.Sub(began) > d {
+		if at.Sub(began) > d && h.TotalCount() > 0 { // also after a stall that was longer than d
 			break
 		}
 		if _, err := i.post(ctx, []fabric.Op{op}); err != nil {
