@@ -224,7 +224,14 @@ func (d *doctor) ports() {
 		}
 		l, err := net.Listen("tcp", p.addr)
 		if err != nil {
-			d.add(gradeBad, p.what, err.Error(), "stop what listens there (a node that runs already?), or choose another with "+p.flag)
+			what := "give host:port with " + p.flag + ": an address of this machine, a port from 1 to 65535"
+			switch {
+			case errors.Is(err, unix.EADDRINUSE):
+				what = "stop what listens there (a node that runs already?), or choose another with " + p.flag
+			case errors.Is(err, unix.EACCES):
+				what = "choose a port from 1024 on with " + p.flag + ", or let the node have CAP_NET_BIND_SERVICE"
+			}
+			d.add(gradeBad, p.what, err.Error(), what)
 			continue
 		}
 		l.Close()

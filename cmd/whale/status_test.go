@@ -151,6 +151,8 @@ func TestDoctor(t *testing.T) {
 	says(t, dir, fmt.Sprint("doctor --dir a --arena 16MiB --port ", basePort()), 0, "ok +data folder", "ok +Redis port", "ok +kernel", "(?m)clock")
 	says(t, dir, fmt.Sprint("doctor --dir a --port ", taken(t)), 1, "BAD +Redis port .*address already in use", "choose another with --listen or --port", "1 findings keep a node from running")
 	says(t, dir, fmt.Sprint("doctor --dir a --fabric tcp --peers 127.0.0.1:", taken(t), " --arena 16MiB --port ", basePort()), 1, "BAD +fabric port", "--fabric-listen or --peers")
+	says(t, dir, fmt.Sprint("doctor --dir a --fabric tcp --peers no.such.host.invalid:1 --arena 16MiB --port ", basePort()), 1, "BAD +fabric port", "give host:port with --fabric-listen or --peers")
+	says(t, dir, "doctor --dir a --arena 16MiB --port 99999", 1, "BAD +Redis port", "a port from 1 to 65535")
 	says(t, dir, fmt.Sprint("doctor --dir a --arena 900000TiB --port ", basePort()), 1, "BAD +data folder .*a node takes", "smaller --arena")
 	if err := os.WriteFile(filepath.Join(dir, "elsewhere"), make([]byte, 1<<20), 0o600); err != nil {
 		t.Fatal(err)
