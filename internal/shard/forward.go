@@ -137,9 +137,13 @@ func (e *Engine) expireForwards() {
 	e.relay.waits = kept
 }
 
+// giveUp ends the wait for an answer, if it still goes on. text is for what may have changed something.
 func (e *Engine) giveUp(id uint64, text string) {
 	if r, ok := e.relay.waiting[id]; ok {
 		delete(e.relay.waiting, id)
+		if r.Cmd.Place == command.Read {
+			text = errReadLate
+		}
 		r.fail(text)
 	}
 }

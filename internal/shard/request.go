@@ -43,7 +43,7 @@ const (
 	errNotExecuted = "TIMEOUT not executed: the shard was not able to take the command in time (a member is gone or stuck, or the cluster is starting); try again"
 	errUnknown     = "TIMEOUT outcome unknown: the command was started but not confirmed by all members in time; it may or may not take effect"
 	errLost        = "TIMEOUT outcome unknown: the connection to the primary was lost after the command was forwarded to it; it may or may not take effect"
-	errReadLate    = "TIMEOUT the read was not confirmed in time (the primary is gone or stuck); try again"
+	errReadLate    = "TIMEOUT the read was not confirmed in time (the member that confirms reads is gone or stuck); try again"
 	errBusy        = "BUSY too many commands are queued; try again"
 	errFull        = "OOM command not allowed: the arena is full (deletes and reads go on); start the nodes with a larger --arena"
 	errTooLarge    = "ERR the value is too large: a key and its value have to fit into one segment of the log"
