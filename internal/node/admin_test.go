@@ -89,6 +89,7 @@ next:
 func TestScrape(t *testing.T) {
 	g := newRig(t, func(c *Config) { c.Version = "test" })
 	url := g.withAdmin()
+	g.loop.server.certificateEnds = time.Unix(2000000000, 0)
 	g.toy.status = shard.Status{Serving: true, Primary: true, Epoch: 7, End: 100, Stable: 90, Every: 80, Members: []shard.MemberStatus{
 		{ID: 0, Self: true, Connected: true}, {ID: 1, Connected: true}, {ID: 2}}, Counters: shard.Counters{Flushes: 5, Executed: 3}}
 	g.toy.lags = shard.Lags{Stable: shard.Lag{Records: 10, Bytes: 1000, Time: time.Second / 4}, Members: []shard.MemberLag{{}, {Drained: shard.Lag{Records: 3}}, {Durable: shard.Lag{Bytes: 9}}}}
@@ -106,6 +107,7 @@ func TestScrape(t *testing.T) {
 		{1, "whale_info", []string{"version", "test", "role", "primary", "member", "0", "policy", "mirror"}},
 		{1, "whale_serving", nil},
 		{7, "whale_epoch", nil},
+		{2000000000, "whale_tls_certificate_end_seconds", nil},
 		{100, "whale_prepared_records", nil},
 		{90, "whale_stable_records", nil},
 		{80, "whale_everywhere_records", nil},
@@ -144,6 +146,7 @@ func TestEveryMetricIsThere(t *testing.T) {
 		url := g.withAdmin()
 		g.toy.status = shard.Status{Serving: true, Primary: primary, Members: []shard.MemberStatus{{ID: 0, Self: primary, Connected: true}, {ID: 1, Self: !primary}}}
 		g.toy.lags = shard.Lags{Members: make([]shard.MemberLag, 2)}
+		g.loop.server.certificateEnds = time.Unix(1, 0)
 		g.run()
 		g.dial().do("PING")
 		for name := range scrape(t, url) {

@@ -21,6 +21,7 @@ var (
 	mWritable = metric("writable", "1 if writes can become stable now (primary).")
 	mEpoch    = metric("epoch", "Epoch of the view.")
 	mViews    = metric("views_total", "Views that were formed since the start.")
+	mCertEnd  = metric("tls_certificate_end_seconds", "When this node's certificate ends, in seconds since 1970 (with TLS).")
 
 	mClients  = metric("clients", "Connections of Redis clients.")
 	mWaiting  = metric("clients_waiting", "Connections that are in WAIT.")
@@ -64,7 +65,7 @@ var (
 	mCompletions = metric("fabric_completions_total", "Operations that the fabric completed, messages included.")
 	mFlushes     = metric("fabric_flushes_total", "Flushes that the fabric completed.")
 
-	descs = []*prometheus.Desc{mInfo, mServing, mWritable, mEpoch, mViews, mClients, mWaiting, mAccepted, mRejected, mIn, mOut, mCommands, mDuration,
+	descs = []*prometheus.Desc{mInfo, mServing, mWritable, mEpoch, mViews, mCertEnd, mClients, mWaiting, mAccepted, mRejected, mIn, mOut, mCommands, mDuration,
 		mPrepared, mStable, mEverywhere, mDrained, mInstalled, mLagRecords, mLagBytes, mLagSeconds, mConnected, mMemberRecords, mMemberBytes,
 		mMemberSeconds, mArena, mArenaUsed, mIndex, mRing, mRingUsed, mKeys, mQueued, mGated, mUnsettled, mExecuted, mForwarded, mDirty,
 		mOperations, mCompletions, mFlushes}
@@ -130,6 +131,9 @@ func (c *collector) node(m sink, snap *snapshot) {
 	m.gauge(mInfo, 1, cfg.Version, strconv.Itoa(cfg.ID), snap.state.Role, cfg.Policy.String())
 	m.bit(mServing, snap.state.Serving)
 	m.gauge(mEpoch, float64(snap.status.Epoch))
+	if ends := c.admin.server.certificateEnds; !ends.IsZero() {
+		m.gauge(mCertEnd, float64(ends.Unix()))
+	}
 	if snap.status.Primary {
 		m.bit(mWritable, snap.status.Writable)
 		m.gauge(mKeys, float64(snap.status.Keys))

@@ -140,6 +140,9 @@ func Open(cfg Config) (_ *Node, err error) {
 		if secure, err = n.cfg.TLS.Load(); err != nil {
 			return nil, permanent(err)
 		}
+		for _, fault := range n.cfg.TLS.Examine(time.Now(), n.cfg.Fabric == FabricTCP, nil).Faults {
+			n.cfg.Log.Warn("the certificate will make trouble", "error", fault.Err, "do", fault.Todo)
+		}
 	}
 	// Mapped first, for peers are told its domain, and read only when the fabric has been opened.
 	if err := n.mapMemory(); err != nil {
@@ -158,6 +161,9 @@ func Open(cfg Config) (_ *Node, err error) {
 	n.cfg.Arena = n.records.Geometry().ArenaSize()
 	n.server = newServer(&n.cfg, time.Now())
 	n.server.laddr, n.server.figures = bound, n.figures
+	if secure != nil {
+		n.server.certificateEnds = secure.Certificates[0].Leaf.NotAfter
+	}
 	if n.engine, err = n.newEngine(); err != nil {
 		unix.Close(fd)
 		return nil, err

@@ -30,14 +30,15 @@ type State struct {
 // server is the node as commands see it; it implements [command.Server]. Role and Info read the engine, so they are for
 // the loop alone; see [reactor.dispatch]. The rest is for any goroutine.
 type server struct {
-	cfg     *Config
-	laddr   string // of the Redis listener
-	admin   string // the admin address; empty: none
-	started time.Time
-	primary bool
-	figures func() figures // of log and store
-	loop    *loop
-	peers   []string // where the other members serve Redis clients; empty: not known yet. The loop's
+	cfg             *Config
+	laddr           string    // of the Redis listener
+	certificateEnds time.Time // zero: no TLS
+	admin           string    // the admin address; empty: none
+	started         time.Time
+	primary         bool
+	figures         func() figures // of log and store
+	loop            *loop
+	peers           []string // where the other members serve Redis clients; empty: not known yet. The loop's
 
 	total, rejected atomic.Int64
 	base            struct{ commands, in, out atomic.Uint64 } // what the counters stood at when they were reset

@@ -39,6 +39,9 @@ func TestClientsOverTLS(t *testing.T) {
 			c := newCluster(t, 1, func(cfg *Config) { cfg.TLS, cfg.Threads = files, threads })
 			n := c.start(0)
 			c.awaitServing(0)
+			if got, want := n.server.certificateEnds, client.Certificates[0].Leaf.NotAfter; !got.Equal(want) {
+				t.Errorf("the certificate is said to end at %v; it is %v", got, want)
+			}
 			raw, err := net.Dial("tcp", n.Redis())
 			if err != nil {
 				t.Fatal(err)
