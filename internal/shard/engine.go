@@ -104,8 +104,8 @@ type Engine struct {
 
 const (
 	batch       = 256      // commands executed before their records are posted
-	takeAtOnce  = 128      // (backup) slots drained, records verified, and installed in one step: some 0.1 ms of work,
-	takeBytes   = 32 << 10 // which so many bytes to be read, checked and forwarded are as well
+	takeAtOnce  = 16       // (backup) slots drained, records verified, and installed in one step, and
+	takeBytes   = 32 << 10 // bytes read, checked and forwarded: some 10 to 50 us, for which P may have to wait
 	fetchAtOnce = 64       // records looked for at once, and asked for if they are missing
 )
 
