@@ -48,6 +48,7 @@ type member struct {
 	given   []int64 // when the engine was given requests lately
 	stepAt  int64   // when it is stepped next; 0: not before something happens
 	stopped bool    // for good, as it told
+	middle  bool    // at the last look somebody was in the middle of a write here
 	stepped int64   // its own clock at the last step
 	paused  int64   // until when
 	alone   int     // faults that cut it off from everybody
@@ -176,7 +177,7 @@ func (r *run) way(from, to *member) *way { return &r.ways[from.id*len(r.members)
 func (r *run) boot(m *member) {
 	m.runs++
 	m.ep = r.net.Endpoint(m.name)
-	m.inbox, m.stepAt, m.stopped, m.refused, m.key, m.seal = m.inbox[:0], 0, false, "", 0, 0
+	m.inbox, m.stepAt, m.stopped, m.middle, m.refused, m.key, m.seal = m.inbox[:0], 0, false, false, "", 0, 0
 	var err error
 	if !r.guard(m, func() { err = r.start(m) }) {
 		return
@@ -310,6 +311,7 @@ func (r *run) step(m *member) {
 		r.stopped(m)
 		return
 	}
+	m.middle = r.net.InTheMiddle(m.name) > 0
 	if busy || !m.ep.Arm() {
 		r.wake(m, r.now+100+r.rng.Int64N(200))
 		return

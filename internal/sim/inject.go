@@ -265,10 +265,11 @@ func (r *run) refusal(m *member) {
 }
 
 // stopped looks for members that have stopped serving for good. What was damaged may be another's memory than that of the
-// one that noticed. A member also stops when it cannot be fenced because somebody is in the middle of a write there.
+// one that noticed. A member also stops when it cannot be fenced because somebody is in the middle of a write there, or was
+// when it looked last: keys that are withdrawn in the background are good for a moment longer.
 func (r *run) stopped(m *member) {
 	err := m.eng.Status().Err
-	mended := r.net.InTheMiddle(m.name) > 0 && strings.Contains(err.Error(), "could not be fenced")
+	mended := (m.middle || r.net.InTheMiddle(m.name) > 0) && strings.Contains(err.Error(), "could not be fenced")
 	r.end(m)
 	for _, o := range r.members {
 		if o.intact != nil {
