@@ -321,9 +321,8 @@ func (l *loop) welcome(fd int, from unix.Sockaddr) {
 // newLoop makes the loop and its reactors. listener is its own from now on, if there is no error.
 func newLoop(cfg *Config, engine Engine, parker parker, s *server, listener int) (_ *loop, err error) {
 	l := &loop{
-		manners: manners{log: cfg.Log},
-		engine:  engine, fabric: parker, listener: listener, laddr: s.laddr, maxClients: cfg.MaxClients,
-		redial: func(int) {}, observe: cfg.Observe, replies: make([][]message, cfg.Threads),
+		engine: engine, fabric: parker, listener: listener, laddr: s.laddr, maxClients: cfg.MaxClients,
+		redial: func(int) {}, observe: cfg.Observe, replies: make([][]message, cfg.Threads), manners: manners{log: cfg.Log},
 	}
 	s.loop = l
 	defer func() {
